@@ -1,0 +1,1 @@
+"""Agents: the base, the tool loop, and those that need no model."""

@@ -1,0 +1,1 @@
+"""What an environment exposes, and what an agent makes of it."""

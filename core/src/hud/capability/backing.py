@@ -1,0 +1,70 @@
+"""What serves a capability inside an environment: attached with `env.use(...)`, started before serving."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from hud.capability.interfaces import CommandResult
+    from hud.types import Capability
+
+
+class Backing(Protocol):
+    """Serves one capability, or several. Its methods run on the loop that serves the wire, never on the author's.
+
+    A public method that author code may call (a workspace's `run`, say) moves itself there with
+    `hud.environment.on_service_loop`.
+    """
+
+    name: str
+
+    async def start(self) -> Sequence[Capability]:
+        """Begin to serve; return what goes into the manifest. Called once, in order of declaration."""
+        ...
+
+    async def stop(self) -> None:
+        """End everything; safe when `start` failed midway, and safe to call twice."""
+        ...
+
+
+@runtime_checkable
+class ContainsAgent(Protocol):
+    """A backing in which the agent runs processes."""
+
+    async def seal(self, *, keep_agent_processes: bool) -> None:
+        """Before grading: close the agent's channel and end its processes, or keep them confined."""
+        ...
+
+    async def unseal(self) -> None:
+        """Before the next start on the same placement: open the channel again."""
+        ...
+
+
+@runtime_checkable
+class GradingShell(Protocol):
+    """A backing that runs grading commands in a fresh sandbox of the same kind, on the agent's files."""
+
+    name: str
+    root: Path
+    """The workspace's folder as the environment's process sees it."""
+    guest_root: str
+    """The same folder as commands inside see it."""
+
+    async def grading_run(
+        self,
+        command: str | Sequence[str],
+        *,
+        cwd: str | None = None,
+        timeout_s: float = 600.0,
+        env: Mapping[str, str] | None = None,
+        files: Mapping[str, str | bytes | Path] | None = None,
+    ) -> CommandResult:
+        """Run a grading command where the agent's processes are gone (or out of reach).
+
+        `files` maps a path in the sandbox to content or to a file or folder of the host; they exist only for this
+        command and cannot be written. Raises `SandboxError` where the sandbox itself failed.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""Graders: outcomes into rewards."""

@@ -1,0 +1,1 @@
+"""The microkernel: what plugins declare, how they are found, isolated and called."""

@@ -1,0 +1,1 @@
+"""Settings: HUD_* variables, hud.toml or [tool.hud], and ~/.hud, in one typed place."""

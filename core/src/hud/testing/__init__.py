@@ -1,0 +1,1 @@
+"""Contract kits and fakes, for plugin authors and for ourselves; needs pytest."""

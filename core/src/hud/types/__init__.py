@@ -1,0 +1,36 @@
+"""Pure values: what travels, what is kept, what users read."""
+
+from hud.types.answer import Answer as Answer
+from hud.types.answer import ArgumentHint as ArgumentHint
+from hud.types.answer import DataFileArg as DataFileArg
+from hud.types.answer import DataFileRef as DataFileRef
+from hud.types.answer import DataFilesArg as DataFilesArg
+from hud.types.answer import GradingArg as GradingArg
+from hud.types.answer import PromptArg as PromptArg
+from hud.types.capability import Capability as Capability
+from hud.types.grade import EvaluationResult as EvaluationResult
+from hud.types.grade import Grade as Grade
+from hud.types.grade import SubScore as SubScore
+from hud.types.grade import finite_score as finite_score
+from hud.types.messages import Citation as Citation
+from hud.types.messages import MCPToolCall as MCPToolCall
+from hud.types.messages import MCPToolResult as MCPToolResult
+from hud.types.messages import PromptMessage as PromptMessage
+from hud.types.messages import Sample as Sample
+from hud.types.messages import ToolCall as ToolCall
+from hud.types.messages import ToolResult as ToolResult
+from hud.types.messages import Usage as Usage
+from hud.types.placement import ComposeProject as ComposeProject
+from hud.types.placement import RuntimeConfig as RuntimeConfig
+from hud.types.placement import RuntimeGPU as RuntimeGPU
+from hud.types.placement import RuntimeLimits as RuntimeLimits
+from hud.types.placement import RuntimeResources as RuntimeResources
+from hud.types.placement import RuntimeTPU as RuntimeTPU
+from hud.types.task import Task as Task
+from hud.types.trace import STEP_KINDS as STEP_KINDS
+from hud.types.trace import AgentStep as AgentStep
+from hud.types.trace import Step as Step
+from hud.types.trace import SubagentStep as SubagentStep
+from hud.types.trace import TaskCall as TaskCall
+from hud.types.trace import ToolStep as ToolStep
+from hud.types.trace import Trace as Trace

@@ -1,0 +1,1 @@
+"""How an agent and an environment talk: frames, sessions, tunnels."""
