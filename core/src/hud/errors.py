@@ -15,10 +15,13 @@ HudError
 ├── WireError
 │   ├── HudProtocolError           an error frame of the peer; has code, message, data
 │   │   ├── NotAuthorizedError     (PermissionError) -32001
-│   │   └── LimitReachedError      -32002
+│   │   ├── LimitReachedError      -32002
+│   │   ├── BadParamsError         (ValueError) -32602
+│   │   └── WrongStateError        -32600
 │   └── ConnectionLostError        (ConnectionError) the channel ended or broke
 ├── EnvironmentFault               the environment's own code failed; never counted as reward 0
 │   ├── AuthoringError             a template does not keep the generator's contract
+│   │   └── TemplateTypeError      (TypeError) what was declared as a template is no async generator function
 │   ├── PromptError                a prompt that cannot be sent
 │   ├── RewardError                (ValueError) a second yield that is no finite score
 │   └── TemplateRaisedError        the template or a hook raised
@@ -135,6 +138,20 @@ class LimitReachedError(HudProtocolError):
     """Raised when the server is over a limit, of sessions or tunnels say (-32002)."""
 
 
+class BadParamsError(HudProtocolError, ValueError):
+    """Raised when a request's params are wrong (-32602); names the field and what was expected."""
+
+    def __init__(self, message: str, data: dict[str, Any] | None = None, *, code: int = -32602) -> None:
+        super().__init__(code, message, data)
+
+
+class WrongStateError(HudProtocolError):
+    """Raised when a request does not fit the session's state (-32600): a grade without a task, say."""
+
+    def __init__(self, message: str, data: dict[str, Any] | None = None, *, code: int = -32600) -> None:
+        super().__init__(code, message, data)
+
+
 class ConnectionLostError(WireError, ConnectionError):
     """Raised when the channel to the environment ended or broke before the reply came."""
 
@@ -149,6 +166,10 @@ class EnvironmentFault(HudError):  # noqa: N818 - EnvironmentError is the standa
 
 class AuthoringError(EnvironmentFault):
     """Raised when a template breaks the generator's contract; names template, file and line."""
+
+
+class TemplateTypeError(AuthoringError, TypeError):
+    """Raised when what is declared as a template is no async generator function, or its signature cannot serve."""
 
 
 class PromptError(EnvironmentFault):
