@@ -18,6 +18,7 @@ HudError
 │   │   ├── LimitReachedError      -32002
 │   │   ├── BadParamsError         (ValueError) -32602
 │   │   └── WrongStateError        -32600
+│   ├── CapabilityNotFoundError    (KeyError) no capability of the manifest, or several, answer to a name
 │   └── ConnectionLostError        (ConnectionError) the channel ended or broke
 ├── EnvironmentFault               the environment's own code failed; never counted as reward 0
 │   ├── AuthoringError             a template does not keep the generator's contract
@@ -29,6 +30,7 @@ HudError
 ├── SandboxError                   isolation cannot be had, or the sandbox failed
 ├── RuntimeFault
 │   ├── RuntimeStartError          created but never ready, or never created
+│   │   └── ReadyTimeoutError      (TimeoutError) no answer to hello within the time to become ready
 │   └── RuntimeDiedError           the placement ended during the rollout
 ├── AgentFault                     the agent raised
 │   └── ProviderError              a model provider failed; has status, retryable
@@ -152,6 +154,13 @@ class WrongStateError(HudProtocolError):
         super().__init__(code, message, data)
 
 
+class CapabilityNotFoundError(WireError, KeyError):
+    """Raised when a reference names no capability of the manifest, or more than one; lists those there are."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
 class ConnectionLostError(WireError, ConnectionError):
     """Raised when the channel to the environment ended or broke before the reply came."""
 
@@ -209,6 +218,12 @@ class RuntimeFault(HudError):  # noqa: N818 - RuntimeError is the standard libra
 
 class RuntimeStartError(RuntimeFault):
     """Raised when a placement could not be created or never became ready; has its last output lines."""
+
+
+class ReadyTimeoutError(RuntimeStartError, TimeoutError):
+    """Raised when a placement did not answer `hello` in time; has the last refusal. The phase is `connect`."""
+
+    phase = "connect"
 
 
 class RuntimeDiedError(RuntimeFault):
