@@ -143,15 +143,9 @@ class LimitReachedError(HudProtocolError):
 class BadParamsError(HudProtocolError, ValueError):
     """Raised when a request's params are wrong (-32602); names the field and what was expected."""
 
-    def __init__(self, message: str, data: dict[str, Any] | None = None, *, code: int = -32602) -> None:
-        super().__init__(code, message, data)
-
 
 class WrongStateError(HudProtocolError):
     """Raised when a request does not fit the session's state (-32600): a grade without a task, say."""
-
-    def __init__(self, message: str, data: dict[str, Any] | None = None, *, code: int = -32600) -> None:
-        super().__init__(code, message, data)
 
 
 class CapabilityNotFoundError(WireError, KeyError):
