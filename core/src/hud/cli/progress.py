@@ -1,0 +1,175 @@
+"""How a job looks while it runs: lines where nobody watches, a live line and bar on a terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any, Protocol, TextIO
+
+from hud.cli.outcome import Outcome, Tally
+from hud.cli.table import duration, number
+
+LINE_EVERY_S = 5.0
+FRAMES_PER_S = 8
+
+
+class Progress(Protocol):
+    """Is told of each finished rollout; `running` is the number in flight."""
+
+    def start(self) -> None:
+        """Begin to show."""
+        ...
+
+    def update(self, outcome: Outcome | None, running: int) -> None:
+        """Show the tally as it is now; `outcome` is the rollout that just ended."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Print one line that stays."""
+        ...
+
+    def stop(self) -> None:
+        """End showing; safe to call twice."""
+        ...
+
+
+def summary_line(tally: Tally, running: int) -> str:
+    """Return done, running, failed, mean reward, rate and time left in one line."""
+    total = "" if tally.expected is None else f"/{tally.expected}"
+    left = tally.seconds_left
+    parts = [
+        f"done {tally.done}{total}",
+        f"running {running}",
+        f"failed {tally.errors}",
+        f"mean {number(tally.mean)}",
+        f"{tally.per_second:.1f}/s",
+    ]
+    if left is not None and tally.done != tally.expected:
+        parts.append(f"left {duration(left)}")
+    return "  ".join(parts)
+
+
+def outcome_line(outcome: Outcome) -> str:
+    """Return one finished rollout in one line."""
+    first = (outcome.error or "").strip().partition("\n")[0]
+    if outcome.reward is None:
+        return f"{outcome.slug}: error: {first or 'no reward'}"
+    line = f"{outcome.slug}: {outcome.reward:.3f} in {duration(outcome.seconds)}"
+    return f"{line}, although {first}" if first else line
+
+
+class Lines:
+    """Plain lines on `stream`: one at most every five seconds, and a line for each error (the first of a kind).
+
+    With `every_run` each finished rollout has its line.
+    """
+
+    def __init__(self, tally: Tally, *, stream: TextIO | None = None, every_run: bool = False) -> None:
+        self.tally = tally
+        self.stream = stream if stream is not None else sys.stderr
+        self.every_run = every_run
+        self._last = 0.0
+        self._seen: set[str] = set()
+
+    def start(self) -> None:
+        """Remember when it began; the first line comes after five seconds."""
+        self._last = time.monotonic()
+
+    def update(self, outcome: Outcome | None, running: int) -> None:
+        """Print a line if one is due."""
+        if outcome is not None and self.worth_a_line(outcome):
+            self.note(outcome_line(outcome))
+        now = time.monotonic()
+        if now - self._last >= LINE_EVERY_S:
+            self._last = now
+            self.note(summary_line(self.tally, running))
+
+    def note(self, text: str) -> None:
+        """Print one line; a closed stream is passed over, since the results matter more."""
+        try:
+            print(text, file=self.stream, flush=True)
+        except (OSError, ValueError):
+            self.stream = _Nowhere()
+
+    def stop(self) -> None:
+        """Print nothing more."""
+
+    def worth_a_line(self, outcome: Outcome) -> bool:
+        """Tell whether this rollout gets a line of its own."""
+        if self.every_run:
+            return True
+        if outcome.error is None or len(self._seen) >= 20:
+            return False
+        known = outcome.error in self._seen
+        self._seen.add(outcome.error)
+        return not known
+
+
+class Live:
+    """A bar and a line at the bottom of a terminal, drawn eight times a second by a thread of rich's.
+
+    Rich is imported here and nowhere else.
+    """
+
+    def __init__(self, tally: Tally, *, every_run: bool = False) -> None:
+        from rich.console import Console
+        from rich.live import Live as RichLive
+
+        self.tally = tally
+        self.running = 0
+        self.console = Console(stderr=True, highlight=False)
+        self._lines = Lines(tally, every_run=every_run)
+        self._live = RichLive(
+            get_renderable=self._picture,
+            console=self.console,
+            refresh_per_second=FRAMES_PER_S,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+
+    def start(self) -> None:
+        """Begin to draw."""
+        self._live.start()
+
+    def update(self, outcome: Outcome | None, running: int) -> None:
+        """Take the new numbers; the next frame shows them."""
+        self.running = running
+        if outcome is not None and self._lines.worth_a_line(outcome):
+            self.note(outcome_line(outcome))
+
+    def note(self, text: str) -> None:
+        """Print one line above the bar."""
+        self.console.print(text, markup=False, soft_wrap=True)
+
+    def stop(self) -> None:
+        """Draw a last time, remove the bar and give the cursor back."""
+        self._live.stop()
+
+    def _picture(self) -> Any:
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.text import Text
+
+        line = Text(summary_line(self.tally, self.running), no_wrap=True, overflow="ellipsis")
+        expected = self.tally.expected
+        if not expected:
+            return line
+        return Group(ProgressBar(total=expected, completed=self.tally.done, width=40), line)
+
+
+def progress_for(tally: Tally, *, every_run: bool = False, quiet: bool = False) -> Progress:
+    """Return the live display where stderr is a terminal, else plain lines."""
+    import os
+
+    if not quiet and sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+        return Live(tally, every_run=every_run)
+    return Lines(tally, every_run=every_run)
+
+
+class _Nowhere:
+    def write(self, text: str) -> int:
+        return len(text)
+
+    def flush(self) -> None:
+        pass
