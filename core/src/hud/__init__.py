@@ -46,4 +46,4 @@ _CORE = {
 }
 
 if not TYPE_CHECKING:
-    __getattr__, __dir__ = lazy_names(__name__, _CORE)
+    __getattr__, __dir__, __all__ = lazy_names(__name__, _CORE)

@@ -2,36 +2,43 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Any
 
 
-def lazy_names(module: str, core: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Return `__getattr__` and `__dir__` for `module`.
+def lazy_names(
+    module: str, core: Mapping[str, str]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+    """Return `__getattr__`, `__dir__` and `__all__` for `module`.
 
-    `core` maps a name to `package.module:attribute` within core. Any other name is looked up among what
-    plugins export under `module`; a first-party name whose plugin is absent gives a stand-in class.
+    `core` maps a name to `package.module:attribute` within core. Any other name is looked up among the
+    first-party names (hud.plugins.first_party): a plugin's own object, or a stand-in class while the plugin is
+    absent. `__all__` and `__dir__` list core names and those already resolved, so that star imports and
+    documentation tools never touch an absent plugin.
     """
 
     def __getattr__(name: str) -> Any:  # noqa: N807 - the name PEP 562 gives
         target = core.get(name)
         if target is not None:
             home, _, attribute = target.partition(":")
-            value = getattr(importlib.import_module(home), attribute)
+            value = getattr(import_module(home), attribute)
             setattr(sys.modules[module], name, value)
             return value
         if not name.startswith("_"):
-            from hud.plugins.registry import exported
+            from hud.plugins.first_party import FIRST_PARTY
 
-            found = exported(module, name)
-            if found is not None:
-                setattr(sys.modules[module], name, found)
-                return found
+            if name in FIRST_PARTY.get(module, ()):
+                from hud.plugins.exports import exported
+
+                value, is_real = exported(module, name)
+                if is_real:  # a stand-in is not kept: the plugin may be installed while we run
+                    setattr(sys.modules[module], name, value)
+                return value
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
 
     def __dir__() -> list[str]:  # noqa: N807
         return sorted({*core, *(n for n in vars(sys.modules[module]) if not n.startswith("_"))})
 
-    return __getattr__, __dir__
+    return __getattr__, __dir__, sorted(core)

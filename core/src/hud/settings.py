@@ -1,1 +1,0 @@
-"""Settings: HUD_* variables, hud.toml or [tool.hud], and ~/.hud, in one typed place."""
