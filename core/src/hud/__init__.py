@@ -6,6 +6,11 @@ from hud.plugins.lazy import lazy_names
 
 if TYPE_CHECKING:
     from hud.environment.env import Environment as Environment
+    from hud.eval.job import Job as Job
+    from hud.eval.run import Run as Run
+    from hud.runtime.contract import Runtime as Runtime
+    from hud.runtime.local import LocalRuntime as LocalRuntime
+    from hud.telemetry import instrument as instrument
     from hud.types import ComposeProject as ComposeProject
     from hud.types import Grade as Grade
     from hud.types import RuntimeConfig as RuntimeConfig
@@ -15,34 +20,32 @@ if TYPE_CHECKING:
     from hud.types import RuntimeTPU as RuntimeTPU
     from hud.types import Task as Task
     from hud.types import Trace as Trace
+    from hud_runtime_docker.runtime import DockerRuntime as DockerRuntime
+    from hud_runtime_hud.hosted import HostedRuntime as HostedRuntime
+    from hud_runtime_hud.runtime import HUDRuntime as HUDRuntime
 
 __version__ = "0.1.0"
 
 _CORE = {
-    "Environment": "hud.environment.env:Environment",
     "Chat": "hud.eval.chat:Chat",
+    "ComposeProject": "hud.types:ComposeProject",
+    "Environment": "hud.environment.env:Environment",
+    "Grade": "hud.types:Grade",
     "Job": "hud.eval.job:Job",
-    "Run": "hud.eval.run:Run",
-    "Taskset": "hud.eval.taskset:Taskset",
     "LocalRuntime": "hud.runtime.local:LocalRuntime",
-    "SubprocessRuntime": "hud.runtime.subprocess:SubprocessRuntime",
+    "Run": "hud.eval.run:Run",
     "Runtime": "hud.runtime.contract:Runtime",
+    "RuntimeConfig": "hud.types:RuntimeConfig",
+    "RuntimeGPU": "hud.types:RuntimeGPU",
+    "RuntimeLimits": "hud.types:RuntimeLimits",
+    "RuntimeResources": "hud.types:RuntimeResources",
+    "RuntimeTPU": "hud.types:RuntimeTPU",
+    "SubprocessRuntime": "hud.runtime.subprocess:SubprocessRuntime",
+    "Task": "hud.types:Task",
+    "Taskset": "hud.eval.taskset:Taskset",
+    "Trace": "hud.types:Trace",
     "connect": "hud.wire.client:connect",
     "instrument": "hud.telemetry:instrument",
-    **{
-        name: f"hud.types:{name}"
-        for name in (
-            "ComposeProject",
-            "Grade",
-            "RuntimeConfig",
-            "RuntimeGPU",
-            "RuntimeLimits",
-            "RuntimeResources",
-            "RuntimeTPU",
-            "Task",
-            "Trace",
-        )
-    },
 }
 
 if not TYPE_CHECKING:

@@ -1,1 +1,35 @@
 """Agents: the base, the tool loop, and those that need no model."""
+
+from typing import TYPE_CHECKING
+
+from hud.plugins.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from hud_agent_claude.agent import ClaudeAgent as ClaudeAgent
+    from hud_agent_claude.agent import ClaudeConfig as ClaudeConfig
+    from hud_agent_cli.claude import ClaudeCLIAgent as ClaudeCLIAgent
+    from hud_agent_cli.claude import ClaudeCLIConfig as ClaudeCLIConfig
+    from hud_agent_cli.codex import CodexCLIAgent as CodexCLIAgent
+    from hud_agent_cli.codex import CodexCLIConfig as CodexCLIConfig
+    from hud_agent_gemini.agent import GeminiAgent as GeminiAgent
+    from hud_agent_gemini.agent import GeminiConfig as GeminiConfig
+    from hud_agent_openai.chat import OpenAIChatAgent as OpenAIChatAgent
+    from hud_agent_openai.chat import OpenAIChatConfig as OpenAIChatConfig
+    from hud_agent_openai.responses import OpenAIAgent as OpenAIAgent
+    from hud_agent_openai.responses import OpenAIConfig as OpenAIConfig
+
+_CORE = {
+    "Agent": "hud.agents.base:Agent",
+    "AgentConfig": "hud.agents.base:AgentConfig",
+    "HumanAgent": "hud.agents.human:HumanAgent",
+    "MCPAgent": "hud.agents.loop:ToolAgent",
+    "NoopAgent": "hud.agents.noop:NoopAgent",
+    "OracleAgent": "hud.agents.oracle:OracleAgent",
+    "ReplayAgent": "hud.agents.replay:ReplayAgent",
+    "ToolAgent": "hud.agents.loop:ToolAgent",
+    "ToolAgentConfig": "hud.agents.loop:ToolAgentConfig",
+    "create_agent": "hud.agents.create:create_agent",
+}
+
+if not TYPE_CHECKING:
+    __getattr__, __dir__, __all__ = lazy_names(__name__, _CORE)

@@ -99,7 +99,7 @@ class PluginHost:
     def policy(self) -> PluginPolicy:
         """What may load, read from the environment and hud.toml on first need."""
         if self._policy is None:
-            from hud.settings.project import project
+            from hud.settings.hudtoml import project
 
             self._policy = PluginPolicy.read(table=project().plugins)
         return self._policy

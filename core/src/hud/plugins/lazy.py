@@ -19,6 +19,8 @@ def lazy_names(
     documentation tools never touch an absent plugin.
     """
 
+    _outrank_submodules(module, core)
+
     def __getattr__(name: str) -> Any:  # noqa: N807 - the name PEP 562 gives
         target = core.get(name)
         if target is not None:
@@ -42,3 +44,21 @@ def lazy_names(
         return sorted({*core, *(n for n in vars(sys.modules[module]) if not n.startswith("_"))})
 
     return __getattr__, __dir__, sorted(core)
+
+
+def _outrank_submodules(module: str, core: Mapping[str, str]) -> None:
+    """Let a public name win over a submodule of the same name: `hud.graders.combine` is the function.
+
+    Importing a submodule sets it as an attribute of its package, so that `__getattr__` is never asked for it. A
+    property of the package's class is asked first; the submodule stays importable by its full name.
+    """
+    hidden = [name for name, target in core.items() if target.partition(":")[0] == f"{module}.{name}"]
+    if not hidden:
+        return
+
+    def public(name: str) -> property:
+        home, _, attribute = core[name].partition(":")
+        return property(lambda _: getattr(import_module(home), attribute), lambda _, _submodule: None)
+
+    package = sys.modules[module]
+    package.__class__ = type("Package", (type(package),), {name: public(name) for name in hidden})

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from hud.errors import ConfigError
 
 if TYPE_CHECKING:
-    from hud.settings.project import PluginTable
+    from hud.settings.hudtoml import PluginTable
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off", ""})
