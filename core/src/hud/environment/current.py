@@ -1,0 +1,83 @@
+"""The session that author code runs in: `hud.environment.current()`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from hud.types.task import Task
+
+if TYPE_CHECKING:
+    from hud.capability.backing import Backing
+    from hud.environment.env import Environment
+    from hud.environment.template import Template
+    from hud.wire.service import HostCalls
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True, eq=False)
+class TaskContext:
+    """What a template, and the graders it calls, can know of their session."""
+
+    env: Environment
+    template: Template
+    args: Mapping[str, Any]
+    session_id: str
+    host: HostCalls | None
+    """Asks the orchestrator for what needs its keys; None where the client offers no host calls."""
+    backings: Sequence[Backing]
+    recorded: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def task(self) -> Task:
+        """The row being run."""
+        return Task(env=self.env.name, id=self.template.id, args=dict(self.args), source=self.env)
+
+    def record(self, **facts: Any) -> None:
+        """Add facts to the `info` of this rollout's grade; they must be JSON. A later value replaces an earlier."""
+        self.recorded |= facts
+
+
+session_context: ContextVar[TaskContext | None] = ContextVar("hud_session", default=None)
+service_loop: ContextVar[asyncio.AbstractEventLoop | None] = ContextVar("hud_service_loop", default=None)
+
+
+def current() -> TaskContext | None:
+    """Return the session this code runs in, or None outside of one (a notebook, a hook, a test)."""
+    return session_context.get()
+
+
+async def on_service_loop(work: Coroutine[Any, Any, T]) -> T:
+    """Run `work` on the loop that serves the wire and return its result; cancelling cancels it there.
+
+    Where the caller already is on that loop, or outside of any served environment, it is simply awaited.
+    """
+    loop = service_loop.get()
+    if loop is None or loop is asyncio.get_running_loop():
+        return await work
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, loop))
+
+
+class HostOnServiceLoop:
+    """Host calls for author code: each moves to the loop the connection lives on."""
+
+    __slots__ = ("_host",)
+
+    def __init__(self, host: HostCalls) -> None:
+        self._host = host
+
+    async def model(
+        self, *, dialect: str, model: str, body: Mapping[str, Any], deadline_s: float
+    ) -> dict[str, Any]:
+        """Return the provider's reply; see `hud.wire.service.HostCalls`."""
+        return await on_service_loop(
+            _as_coroutine(self._host, dialect=dialect, model=model, body=body, deadline_s=deadline_s)
+        )
+
+
+async def _as_coroutine(host: HostCalls, **request: Any) -> dict[str, Any]:
+    return await host.model(**request)

@@ -1,0 +1,276 @@
+"""An environment being served: its hooks have run, its backings are up, sessions can be opened."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+from collections.abc import AsyncIterator, Awaitable, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from hud.capability.backing import ContainsAgent
+from hud.environment.arguments import BAD_PARAMS, close_names
+from hud.environment.author import STOP_GRACE_S, AuthorLoop
+from hud.environment.blocking import BlockWatch
+from hud.environment.current import service_loop
+from hud.environment.drive import Drive, Outcome
+from hud.environment.mailbox import Mailbox
+from hud.environment.payload import FRAME_BYTES
+from hud.environment.release import Release
+from hud.environment.session import EnvironmentSession
+from hud.environment.startup import Startup
+from hud.errors import BadParamsError, HudError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hud.capability.backing import Backing
+    from hud.environment.current import TaskContext
+    from hud.environment.env import Environment
+    from hud.environment.template import Template
+    from hud.types import Capability
+    from hud.wire.service import HostCalls
+
+log = logging.getLogger("hud.environment")
+
+RELEASE_S = 60.0
+"""How long a template's cleanup may take before it is cancelled."""
+
+
+class EnvironmentService:
+    """Implements `hud.wire.service.Service`. Made by `serving`; belongs to the loop it was made on."""
+
+    def __init__(
+        self,
+        env: Environment,
+        author: AuthorLoop,
+        *,
+        frame_bytes: int = FRAME_BYTES,
+        release_s: float = RELEASE_S,
+    ) -> None:
+        self.env = env
+        self.name = env.name
+        self.version = env.version
+        self.author = author
+        self.owns_author = False
+        self.late_errors: list[HudError] = []
+        """What failed in no session's name: hooks and backings at the end, drives abandoned."""
+        self.loop = asyncio.get_running_loop()
+        self.context = contextvars.copy_context()
+        self.context.run(service_loop.set, self.loop)
+        self.backings: Sequence[Backing] = ()
+        self.contains_agent = False
+        self._frame_bytes = frame_bytes
+        self._release_s = release_s
+        self._outbox = Mailbox(self.loop)
+        self._watch = BlockWatch(author, self.loop)
+        self._sessions: set[EnvironmentSession] = set()
+        self._releases: dict[Drive, Release] = {}
+        self._startup = Startup(env, author, self.context, self._outbox, release_s)
+        self._entries: tuple[int, list[dict[str, Any]]] | None = None
+        self._keepers: list[ContainsAgent] = []
+        self._sealed = 0
+        self._open_again: asyncio.Event | None = None
+
+    # What the wire asks.
+
+    def bindings(self) -> list[Capability]:
+        """Return the manifest's capabilities."""
+        return list(self.env.capabilities)
+
+    def task_entries(self) -> list[dict[str, Any]]:
+        """Return the manifest's templates; the same list until one is added."""
+        count = len(self.env.tasks)
+        if self._entries is None or self._entries[0] != count:
+            self._entries = count, [dict(template.entry) for template in self.env.tasks.values()]
+        return self._entries[1]
+
+    def open_session(self, session_id: str, host: HostCalls | None = None) -> EnvironmentSession:
+        """Make the task side of a new session."""
+        session = EnvironmentSession(self, session_id, host)
+        self._sessions.add(session)
+        return session
+
+    # What sessions ask.
+
+    def template(self, task_id: str) -> Template:
+        """Return a template; `BadParamsError` names close ones."""
+        template = self.env.tasks.get(task_id)
+        if template is None:
+            known = ", ".join(self.env.tasks) or "none"
+            raise BadParamsError(
+                BAD_PARAMS,
+                f"environment {self.name!r} has no task {task_id!r}{close_names(str(task_id), self.env.tasks)}; "
+                f"known: {known}",
+                {"type": "BadParamsError", "phase": "start", "retryable": False, "field": "id"},
+            )
+        return template
+
+    def new_drive(self, context: TaskContext, arguments: Mapping[str, Any]) -> Drive:
+        """Make a drive on this service's author loop."""
+        return Drive(
+            context,
+            arguments,
+            self.author,
+            self._outbox,
+            frame_bytes=self._frame_bytes,
+            teardown=self.env.teardown_hooks,
+        )
+
+    async def watched(self, phase: Awaitable[Outcome]) -> Outcome:
+        """Await a phase of a drive, watching meanwhile that author code does not block its loop."""
+        self._watch.begin()
+        try:
+            return await phase
+        finally:
+            self._watch.end()
+
+    def release_later(self, drive: Drive, session: EnvironmentSession, *, running: bool = False) -> None:
+        """Follow a drive that was let go until it has ended or is abandoned."""
+        if drive.ended.done() or drive in self._releases:
+            if drive.problems and drive not in self._releases:
+                session.late_errors.extend(drive.problems)
+            return
+        self._releases[drive] = Release(
+            drive, session.late_errors, cleanup_s=self._release_s, running=running
+        )
+        drive.ended.add_done_callback(lambda _: self._releases.pop(drive, None))
+
+    def forget(self, session: EnvironmentSession) -> None:
+        """Drop a session that was closed."""
+        self.late_errors.extend(session.late_errors)
+        self._sessions.discard(session)
+
+    @asynccontextmanager
+    async def sealed(self, keep_agent_processes: bool) -> AsyncIterator[None]:
+        """Keep agents out of every backing that contains them; they stay out until the next start."""
+        self._sealed += 1
+        try:
+            for keeper in self._keepers:
+                await keeper.seal(keep_agent_processes=keep_agent_processes)
+            yield
+        finally:
+            self._sealed -= 1
+            if self._sealed == 0 and self._open_again is not None:
+                self._open_again.set()
+
+    async def unseal(self) -> None:
+        """Let agents in again, once no grade runs any more."""
+        while self._sealed:
+            self._open_again = asyncio.Event()
+            await self._open_again.wait()
+        for keeper in self._keepers:
+            await keeper.unseal()
+
+    # Its own life.
+
+    async def start(self) -> None:
+        """Start backings and run initialize hooks, in the order they were declared.
+
+        Raises:
+            TemplateRaisedError: a hook raised. What was already started is stopped.
+        """
+        self.backings = tuple(self.env.backings)
+        try:
+            await self._startup.up()
+        except BaseException:
+            await self.stop()
+            raise
+        self._keepers = [backing for backing in self.backings if isinstance(backing, ContainsAgent)]
+        self.contains_agent = bool(self._keepers)
+
+    async def stop(self) -> None:
+        """Close every session, then run shutdown hooks and stop backings, reversed. Errors are reported."""
+        async with asyncio.TaskGroup() as closing:
+            for session in list(self._sessions):
+                closing.create_task(session.close())
+        pending = [drive.ended for drive in self._releases]
+        if pending:
+            await asyncio.wait(pending, timeout=self._release_s + 5.0)
+        self.late_errors.extend(await self._startup.down())
+        self._watch.close()
+
+
+@asynccontextmanager
+async def serving(
+    env: Environment,
+    *,
+    author: AuthorLoop | None = None,
+    frame_bytes: int = FRAME_BYTES,
+    release_s: float = RELEASE_S,
+) -> AsyncIterator[EnvironmentService]:
+    """Start `env` and yield its service; the end of the context shuts it down.
+
+    Without `author`, author code gets a loop in a thread of its own. Entered again while it is being served (on the
+    same loop), the same service is yielded, and the last one out shuts it down.
+
+    Raises:
+        UsageError: it is already served on another loop.
+    """
+    lease = env.lease
+    loop = asyncio.get_running_loop()
+    if lease.loop is not None and lease.loop.is_closed():
+        lease.service, lease.users = None, 0  # its loop ended without leaving; nothing of it can run any more
+    if lease.service is not None and lease.loop is not loop:
+        raise UsageError(f"environment {env.name!r} is already served on another event loop")
+    if lease.loop is not loop:
+        lease.loop, lease.turn = loop, asyncio.Lock()
+    assert lease.turn is not None
+    async with lease.turn:  # holds: `service` is started exactly while `users` > 0
+        if lease.service is None:
+            lease.service = await _started(env, author, frame_bytes, release_s)
+        lease.users += 1
+        service = lease.service
+    try:
+        yield service
+    finally:
+        await _shielded(_leave(env))
+
+
+async def _started(
+    env: Environment, author: AuthorLoop | None, frame_bytes: int, release_s: float
+) -> EnvironmentService:
+    own = author is None
+    author = author or AuthorLoop.in_thread()
+    service = EnvironmentService(env, author, frame_bytes=frame_bytes, release_s=release_s)
+    service.owns_author = own
+    try:
+        await service.start()
+    except BaseException:
+        if own:
+            await _end(author)
+        raise
+    return service
+
+
+async def _leave(env: Environment) -> None:
+    lease = env.lease
+    assert lease.turn is not None
+    async with lease.turn:
+        lease.users -= 1
+        if lease.users == 0 and lease.service is not None:
+            service, lease.service = lease.service, None
+            try:
+                await service.stop()
+            finally:
+                if service.owns_author:
+                    await _end(service.author)
+
+
+async def _end(author: AuthorLoop) -> None:
+    """Stop a loop in a thread of its own; one that blocks is left behind, which a daemon thread allows."""
+    author.stop()
+    ended, _ = await asyncio.wait([asyncio.wrap_future(author.ended)], timeout=2 * STOP_GRACE_S + 1.0)
+    if not ended:
+        log.error("author code blocks its thread, which is left behind:\n%s", author.stack())
+
+
+async def _shielded(work: Any) -> None:
+    """Await cleanup to its end even when cancelled; the cancellation follows."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
