@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -11,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from hud.errors import ConfigError
+from hud.settings.hudtoml import project
+from hud.settings.places import line_of
+from hud.settings.variables import variable
 
 OWN_FILE = ".hud_eval.toml"
 
@@ -44,40 +46,41 @@ OPTIONS: Mapping[str, type | tuple[type, ...]] = {
 
 
 def read(folder: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Return the options of `folder`, and the configuration of each agent named there.
+    """Return the options that hold in `folder`, and the configuration of each agent named there.
 
-    `.hud_eval.toml` has `[eval]` and one section an agent; hud.toml may have `[eval]`, which the former overrides.
-    `${VAR}` stands for an environment variable.
+    `.hud_eval.toml` has `[eval]` and one section an agent; hud.toml may have `[eval]` and `[agents.NAME]`, which the
+    former overrides. `${VAR}` stands for an environment variable.
 
     Raises:
         ConfigError: a key is unknown, a value has the wrong type, or a variable is not set; names file and line.
     """
-    options = _project_options(folder / "hud.toml")
+    options, agents = _of_project(folder)
     own = folder / OWN_FILE
-    agents: dict[str, dict[str, Any]] = {}
     if own.is_file():
         text = own.read_text(encoding="utf-8")
         for section, content in _parsed(own, text).items():
             if not isinstance(content, dict):
                 raise ConfigError(
-                    f"{_place(own, text, section)}: {section} stands outside a section; put it under [eval]"
+                    f"{own}:{line_of(text, [section])}: {section} stands outside a section; put it under [eval]"
                 )
-            content = _expanded(own, text, content)
+            expanded = _expanded(own, text, (section,), content)
             if section == "eval":
-                options |= _checked(own, text, content)
+                options |= _checked(own, text, ("eval",), expanded)
             else:
-                agents[section] = content
+                agents[section] = {**agents.get(section, {}), **expanded}
     return options, agents
 
 
-def _project_options(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    text = path.read_text(encoding="utf-8")
-    section = _parsed(path, text).get("eval", {})
-    if not isinstance(section, dict):
-        raise ConfigError(f"{_place(path, text, 'eval')}: eval must be a table, not {section!r}")
-    return _checked(path, text, _expanded(path, text, section))
+def _of_project(folder: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    found = project(folder)
+    if found.path is None or not (found.eval or found.agents):
+        return {}, {}
+    text = found.path.read_text(encoding="utf-8")
+    prefix = () if found.path.name == "hud.toml" else ("tool", "hud")
+    at = (*prefix, "eval")
+    options = _checked(found.path, text, at, _expanded(found.path, text, at, found.eval))
+    agents = _expanded(found.path, text, (*prefix, "agents"), found.agents)
+    return options, agents
 
 
 def _parsed(path: Path, text: str) -> dict[str, Any]:
@@ -87,42 +90,41 @@ def _parsed(path: Path, text: str) -> dict[str, Any]:
         raise ConfigError(f"{path}: {exc}") from exc
 
 
-def _checked(path: Path, text: str, section: Mapping[str, Any]) -> dict[str, Any]:
+def _checked(path: Path, text: str, at: tuple[str, ...], section: Mapping[str, Any]) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for key, value in section.items():
         expected = OPTIONS.get(key)
+        place = f"{path}:{line_of(text, [*at, key])}"
         if expected is None:
             close = get_close_matches(key, OPTIONS, n=1)
-            meant = f"; did you mean {close[0]}?" if close else f"; known: {', '.join(OPTIONS)}"
-            raise ConfigError(f"{_place(path, text, key)}: unknown option {key!r} in [eval]{meant}")
+            meant = f"; did you mean {close[0]}?" if close else ""
+            raise ConfigError(
+                f"{place}: unknown option {key!r} in [eval]{meant}; allowed: {', '.join(OPTIONS)}"
+            )
         wrong_bool = isinstance(value, bool) and expected is not bool
         if wrong_bool or not isinstance(value, expected):
-            raise ConfigError(f"{_place(path, text, key)}: {key} must be {_named(expected)}, not {value!r}")
+            raise ConfigError(f"{place}: {key} must be {_named(expected)}, not {value!r}")
         out["group" if key == "group_size" else key] = value
     return out
 
 
-def _expanded(path: Path, text: str, value: Any) -> Any:
+def _expanded(path: Path, text: str, at: tuple[str, ...], value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _expanded(path, text, item) for key, item in value.items()}
+        return {key: _expanded(path, text, (*at, key), item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_expanded(path, text, item) for item in value]
+        return [_expanded(path, text, at, item) for item in value]
     if not isinstance(value, str):
         return value
 
-    def variable(found: re.Match[str]) -> str:
-        if found[1] not in os.environ:
-            raise ConfigError(f"{_place(path, text, found[0])}: {found[0]} is not set in the environment")
-        return os.environ[found[1]]
+    def filled(found: re.Match[str]) -> str:
+        known = variable(found[1], folder=path.parent)
+        if known is None:
+            raise ConfigError(
+                f"{path}:{line_of(text, at)}: {found[0]} is not set; export {found[1]}, or put it in .env"
+            )
+        return known
 
-    return re.sub(r"\$\{(\w+)\}", variable, value)
-
-
-def _place(path: Path, text: str, word: str) -> str:
-    for number, line in enumerate(text.splitlines(), start=1):
-        if re.search(rf"(?<![\w]){re.escape(word)}(?![\w])", line):
-            return f"{path}:{number}"
-    return str(path)
+    return re.sub(r"\$\{(\w+)\}", filled, value)
 
 
 def _named(expected: type | tuple[type, ...]) -> str:

@@ -117,11 +117,17 @@ def _files_of(template: str, env_name: str) -> Mapping[str, str]:
 
 
 def _plugin_templates() -> dict[str, str]:
-    return {}
+    from hud.plugins import current_host
+
+    return {item.name: item.summary for item in current_host().registry.templates()}
 
 
 def _plugin_files(template: str, env_name: str) -> Mapping[str, str]:
-    raise UsageError(f"no template {template!r}; no plugin makes {env_name!r} of it")
+    from hud.plugins import current_host
+
+    registry = current_host().registry
+    files: Mapping[str, str] = registry.load(registry.template(template))(env_name)
+    return files
 
 
 def _checked_name(name: str) -> str:

@@ -23,12 +23,12 @@ class Interrupts:
     """Takes the signals of the main thread: the first cancels `task`, a second within three seconds ends all.
 
     These are the interpreter's own handlers, not the loop's: a loop that is stuck cannot keep them from
-    running. `on_first` is called on the loop; `on_stop` wherever the signal found the main thread, so it may
-    only write.
+    running. `on_first` is called on the loop, and may answer True where it ends the task by itself; `on_stop`
+    wherever the signal found the main thread, so it may only write.
     """
 
     def __init__(
-        self, task: asyncio.Task[object], *, on_first: Callable[[], None], on_stop: Callable[[], None]
+        self, task: asyncio.Task[object], *, on_first: Callable[[], bool], on_stop: Callable[[], None]
     ) -> None:
         self.task = task
         self.count = 0
@@ -67,8 +67,8 @@ class Interrupts:
             self._bound.cancel()
 
     def _first(self) -> None:
-        self._on_first()
-        self.task.cancel()
+        if not self._on_first():
+            self.task.cancel()
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import click
 
@@ -23,9 +23,23 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
+def _plugin_commands() -> Mapping[str, tuple[str, str]]:
+    from hud.cli import plugin_commands
+
+    return plugin_commands.lines()
+
+
+def _load_plugin_command(name: str) -> click.Command:
+    from hud.cli import plugin_commands
+
+    return plugin_commands.load(name)
+
+
 @click.group(
     cls=LazyGroup,
     lazy=COMMANDS,
+    more=_plugin_commands,
+    load=_load_plugin_command,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Start with: hud init my-env && cd my-env && hud eval tasks.py oracle",
 )

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
-from hud.cli.outcome import Outcome, Tally
 from hud.cli.table import duration, number
+from hud.cli.tally import Tally
+
+if TYPE_CHECKING:
+    from hud.eval.run import Run
 
 LINE_EVERY_S = 5.0
 FRAMES_PER_S = 8
+MOST_KINDS = 20
+"""Errors of more kinds than this have no lines of their own; the table counts them."""
 
 
 class Progress(Protocol):
@@ -20,8 +25,8 @@ class Progress(Protocol):
         """Begin to show."""
         ...
 
-    def update(self, outcome: Outcome | None, running: int) -> None:
-        """Show the tally as it is now; `outcome` is the rollout that just ended."""
+    def update(self, run: Run | None, running: int) -> None:
+        """Show the tally as it is now; `run` is the rollout that just ended."""
         ...
 
     def note(self, text: str) -> None:
@@ -49,12 +54,12 @@ def summary_line(tally: Tally, running: int) -> str:
     return "  ".join(parts)
 
 
-def outcome_line(outcome: Outcome) -> str:
+def run_line(run: Run) -> str:
     """Return one finished rollout in one line."""
-    first = (outcome.error or "").strip().partition("\n")[0]
-    if outcome.reward is None:
-        return f"{outcome.slug}: error: {first or 'no reward'}"
-    line = f"{outcome.slug}: {outcome.reward:.3f} in {duration(outcome.seconds)}"
+    first = (run.error or "").strip().partition("\n")[0]
+    if run.reward is None:
+        return f"{run.slug}: error: {first or run.grade.content or 'no reward'}"
+    line = f"{run.slug}: {run.reward:.3f} in {duration(sum(run.phases_s.values()))}"
     return f"{line}, although {first}" if first else line
 
 
@@ -75,10 +80,10 @@ class Lines:
         """Remember when it began; the first line comes after five seconds."""
         self._last = time.monotonic()
 
-    def update(self, outcome: Outcome | None, running: int) -> None:
+    def update(self, run: Run | None, running: int) -> None:
         """Print a line if one is due."""
-        if outcome is not None and self.worth_a_line(outcome):
-            self.note(outcome_line(outcome))
+        if run is not None and self.worth_a_line(run):
+            self.note(run_line(run))
         now = time.monotonic()
         if now - self._last >= LINE_EVERY_S:
             self._last = now
@@ -94,14 +99,14 @@ class Lines:
     def stop(self) -> None:
         """Print nothing more."""
 
-    def worth_a_line(self, outcome: Outcome) -> bool:
+    def worth_a_line(self, run: Run) -> bool:
         """Tell whether this rollout gets a line of its own."""
         if self.every_run:
             return True
-        if outcome.error is None or len(self._seen) >= 20:
+        if run.error is None or len(self._seen) >= MOST_KINDS:
             return False
-        known = outcome.error in self._seen
-        self._seen.add(outcome.error)
+        known = run.error in self._seen
+        self._seen.add(run.error)
         return not known
 
 
@@ -132,11 +137,11 @@ class Live:
         """Begin to draw."""
         self._live.start()
 
-    def update(self, outcome: Outcome | None, running: int) -> None:
+    def update(self, run: Run | None, running: int) -> None:
         """Take the new numbers; the next frame shows them."""
         self.running = running
-        if outcome is not None and self._lines.worth_a_line(outcome):
-            self.note(outcome_line(outcome))
+        if run is not None and self._lines.worth_a_line(run):
+            self.note(run_line(run))
 
     def note(self, text: str) -> None:
         """Print one line above the bar."""

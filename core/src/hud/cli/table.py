@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from hud.cli.outcome import Tally, TaskScore
+if TYPE_CHECKING:
+    from hud.eval.stats import JobSummary, TaskSummary
 
 ROWS = 40
 """More tasks than this are cut to the lowest; --json has them all."""
 
 
-def closing_table(tally: Tally, *, width: int | None = None) -> str:
+def closing_table(summary: JobSummary, *, group: int, seconds: float, width: int | None = None) -> str:
     """Return a line per task and one for all, in columns; the lowest rewards only where there are many tasks."""
-    scores = list(tally.tasks.values())
-    hidden = max(len(scores) - ROWS, 0)
+    tasks = list(summary.tasks.values())
+    hidden = max(len(tasks) - ROWS, 0)
     if hidden:
-        scores = sorted(scores, key=lambda s: (s.mean is not None, s.mean or 0.0, s.slug))[:ROWS]
-    k = tally.group
-    head = ["task", "runs", "mean", "s.e.", "pass@1"]
-    if k > 1:
-        head.append(f"pass@{k}")
-    head += ["errors", "time"]
-    lines = [_line(score, k) for score in scores]
-    if len(tally.tasks) != 1:
-        lines.append(_all_line(tally, k))
+        tasks = sorted(tasks, key=_lowest_first)[:ROWS]
+    head = ["task", "runs", "mean", "s.e.", "pass@1", *_more(group, f"pass@{group}"), "errors", "time"]
+    lines = [_line(task, group) for task in tasks]
+    if len(summary.tasks) != 1:
+        lines.append(_all_line(summary, group, seconds))
     text = columns([head, *lines], width=width or shutil.get_terminal_size((100, 24)).columns)
     if hidden:
         text += f"\n({hidden} more tasks with higher rewards; --json lists all)"
@@ -58,28 +56,36 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def _line(score: TaskScore, k: int) -> list[str]:
-    cells = [
-        score.slug,
-        str(score.runs),
-        number(score.mean),
-        number(score.standard_error),
-        number(score.pass_at(1)),
-    ]
-    if k > 1:
-        cells.append(number(score.pass_at(k)))
-    return [*cells, str(score.errors), duration(score.mean_seconds)]
+def _lowest_first(task: TaskSummary) -> tuple[bool, float, str]:
+    mean = task.mean
+    return mean is not None, mean or 0.0, task.slug
 
 
-def _all_line(tally: Tally, k: int) -> list[str]:
-    name = f"all ({len(tally.tasks)} tasks)"
-    cells = [
-        name,
-        str(tally.done),
-        number(tally.mean),
-        number(tally.standard_error),
-        number(tally.pass_at(1)),
+def _more(group: int, cell: str) -> list[str]:
+    return [cell] if group > 1 else []
+
+
+def _line(task: TaskSummary, group: int) -> list[str]:
+    return [
+        task.slug,
+        str(task.runs),
+        number(task.mean),
+        number(task.standard_error),
+        number(task.pass_at(1)),
+        *_more(group, number(task.pass_at(group))),
+        str(task.errors),
+        duration(task.seconds / task.runs if task.runs else 0.0),
     ]
-    if k > 1:
-        cells.append(number(tally.pass_at(k)))
-    return [*cells, str(tally.errors), duration(tally.elapsed_s)]
+
+
+def _all_line(summary: JobSummary, group: int, seconds: float) -> list[str]:
+    return [
+        f"all ({len(summary.tasks)} tasks)",
+        str(summary.runs),
+        number(summary.mean),
+        number(summary.standard_error),
+        number(summary.pass_at(1)),
+        *_more(group, number(summary.pass_at(group))),
+        str(summary.errors),
+        duration(seconds),
+    ]

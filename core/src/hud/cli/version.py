@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 
 import click
 
@@ -11,15 +12,11 @@ from hud import __version__
 
 def versions() -> dict[str, str]:
     """Return the versions of hud, of every distribution that registers plugins, and of Python."""
-    import platform
-    from importlib.metadata import distributions
+    from hud.plugins.discovery import discover
 
-    found = {"hud-core": __version__}
-    for dist in distributions():
-        if any(entry.group == "hud" for entry in dist.entry_points):
-            found[dist.metadata["Name"]] = dist.version
-    plugins = dict(sorted((name, number) for name, number in found.items() if name != "hud-core"))
-    return {"hud-core": __version__, **plugins, "python": platform.python_version()}
+    dists = {point.dist.name: point.dist.version for point in discover().entry_points}
+    dists.pop("hud-core", None)
+    return {"hud-core": __version__, **dict(sorted(dists.items())), "python": platform.python_version()}
 
 
 @click.command()
@@ -28,7 +25,7 @@ def version(as_json: bool) -> None:
     """Print the versions of hud, its plugins and Python."""
     found = versions()
     if as_json:
-        print(json.dumps(found))
+        click.echo(json.dumps(found))
         return
     for name, number in found.items():
-        print(f"{name} {number}")
+        click.echo(f"{name} {number}")

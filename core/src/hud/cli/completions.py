@@ -1,0 +1,60 @@
+"""What a shell may complete with; cheap, and silent where something is wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+MOST = 500
+
+
+def agents(incomplete: str) -> list[str]:
+    """Return the agents whose name begins so; declarations are read, no agent is imported."""
+    from hud.errors import HudError
+    from hud.plugins import current_host
+
+    try:
+        names = [kind.name for kind in current_host().registry.agents()]
+    except HudError:
+        names = []
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def runtimes(incomplete: str) -> list[str]:
+    """Return the runtimes whose name begins so."""
+    from hud.errors import HudError
+    from hud.plugins import current_host
+
+    try:
+        names = [kind.name for kind in current_host().registry.runtimes()]
+    except HudError:
+        names = []
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def slugs(source: str, incomplete: str) -> list[str]:
+    """Return slugs that begin so: those of a data file, or those the latest job of this folder ran.
+
+    A Python source is not imported to complete a word.
+    """
+    path = Path(source)
+    try:
+        if path.suffix == ".json":
+            rows = json.loads(path.read_text(encoding="utf-8"))
+            found = [row.get("slug") for row in (rows if isinstance(rows, list) else rows.get("tasks", []))]
+        elif path.suffix == ".jsonl":
+            with path.open(encoding="utf-8") as lines:
+                found = [json.loads(line).get("slug") for line, _ in zip(lines, range(MOST), strict=False)]
+        else:
+            found = _of_latest_job()
+    except (OSError, ValueError, AttributeError):
+        return []
+    return sorted({slug for slug in found if isinstance(slug, str) and slug.startswith(incomplete)})[:MOST]
+
+
+def _of_latest_job() -> list[str]:
+    files = sorted(Path(".hud/jobs").glob("*.jsonl"), key=lambda path: path.stat().st_mtime)
+    if not files:
+        return []
+    with files[-1].open(encoding="utf-8") as lines:
+        return [json.loads(line).get("slug", "") for line, _ in zip(lines, range(MOST), strict=False)]

@@ -1,0 +1,221 @@
+"""`hud eval`: the command's options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hud.cli import eval_request
+from hud.errors import UsageError
+
+
+class ConfiguredCommand(click.Command):
+    """A command whose defaults come from the folder's configuration files."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """Read the files first, except while a shell completes."""
+        if not extra.get("resilient_parsing"):
+            from hud.cli import eval_config
+
+            options, agents = eval_config.read(Path.cwd())
+            extra["default_map"] = {name: value for name, value in options.items() if name != "deadlines"}
+            extra["obj"] = {"agents": agents, "deadlines": options.get("deadlines", {})}
+        return super().make_context(info_name, args, parent, **extra)
+
+
+def _complete_agent(
+    ctx: click.Context,  # noqa: ARG001 - click's signature
+    param: click.Parameter,  # noqa: ARG001
+    incomplete: str,
+) -> list[str]:
+    from hud.cli.completions import agents
+
+    return agents(incomplete)
+
+
+def _complete_task_id(
+    ctx: click.Context,
+    param: click.Parameter,  # noqa: ARG001
+    incomplete: str,
+) -> list[str]:
+    from hud.cli.completions import slugs
+
+    return slugs(ctx.params.get("source") or ".", incomplete)
+
+
+def _complete_runtime(
+    ctx: click.Context,  # noqa: ARG001
+    param: click.Parameter,  # noqa: ARG001
+    incomplete: str,
+) -> list[str]:
+    from hud.cli.completions import runtimes
+
+    return runtimes(incomplete)
+
+
+@click.command("eval", cls=ConfiguredCommand)
+@click.argument("source", required=False, type=click.Path())
+@click.argument("agent", required=False, shell_complete=_complete_agent)
+@click.option("--model", "-m", help="Model of the agent, where AGENT names a kind.")
+@click.option("--config", "-c", multiple=True, metavar="K=V", help="Configuration of the agent; repeatable.")
+@click.option(
+    "--task-ids",
+    multiple=True,
+    shell_complete=_complete_task_id,
+    help="Rows to run: slugs, template ids, 0-based indices, or patterns such as 'fix-*'; repeatable, by commas.",
+)
+@click.option("--task", "template", help="Run one row made of this template; with --args.")
+@click.option("--args", "-a", "template_args", metavar="JSON", help="Arguments of --task.")
+@click.option("--limit", type=click.IntRange(min=1), help="Run at most this many rows.")
+@click.option("--all", "run_all", is_flag=True, help="Run all rows; this is the default.")
+@click.option("--full", is_flag=True, help="The same as --all --auto-respond --max-steps 100.")
+@click.option(
+    "--group",
+    "--group-size",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Attempts at each row.",
+)
+@click.option(
+    "--max-concurrent", type=click.IntRange(min=1), help="Rollouts in flight; by default what fits."
+)
+@click.option("--max-steps", type=click.IntRange(min=1), help="Turns an agent may take.")
+@click.option("--max-tokens", type=click.IntRange(min=1), help="Tokens one rollout may use.")
+@click.option(
+    "--max-cost", type=click.FloatRange(min=0, min_open=True), help="US dollars the whole job may cost."
+)
+@click.option(
+    "--runtime",
+    shell_complete=_complete_runtime,
+    help="Where environments run: local, subprocess, a plugin's name, or a url (tcp://...).",
+)
+@click.option("--remote", is_flag=True, hidden=True, help="The same as --runtime hosted.")
+@click.option(
+    "--retries", type=click.IntRange(min=0), help="Fresh placements after an infrastructure failure."
+)
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds a whole rollout may take."
+)
+@click.option(
+    "--deadline",
+    "deadline",
+    multiple=True,
+    metavar="PHASE=S",
+    help="Seconds of a phase: place, connect, start, act, grade, release; repeatable.",
+)
+@click.option(
+    "--auto-respond", is_flag=True, help="Let a model tell an agent to go on where it stops too early."
+)
+@click.option("--gateway", "-g", is_flag=True, help="Reach the model through the HUD gateway.")
+@click.option("--name", help="Name of the job.")
+@click.option("--tag", "tags", multiple=True, help="Tag of the job; repeatable.")
+@click.option("--seed", type=int, help="Seed handed to environments and agents that take one.")
+@click.option(
+    "--source",
+    "solutions",
+    type=click.Path(exists=True, path_type=Path),
+    help="Where the oracle finds reference solutions, when not beside the tasks.",
+)
+@click.option(
+    "--keep", type=click.Choice(["failed", "all"]), help="Keep what environments wrote, and print where."
+)
+@click.option("--fail-under", type=float, help="End with 1 when the mean reward is lower.")
+@click.option("--dry-run", is_flag=True, help="Print rows, placements and an estimate; run nothing.")
+@click.option(
+    "--debug", is_flag=True, help="One rollout in this process, with this terminal: breakpoint() works."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
+@click.option("--jsonl", "as_jsonl", is_flag=True, help="Print a JSON line for each rollout as it ends.")
+@click.option("--yes", "-y", is_flag=True, help="Ask nothing.")
+@click.option(
+    "--verbose", "-v", count=True, help="A line for each rollout; -vv also what environments print."
+)
+@click.option("--very-verbose", is_flag=True, hidden=True)
+@click.pass_context
+def evaluate(ctx: click.Context, /, **options: Any) -> int:
+    """Run AGENT on the tasks of SOURCE and print the results.
+
+    SOURCE is a Python file, a folder, a .json or .jsonl file, or a source of a plugin. AGENT is a kind
+    (oracle, claude), a model (claude-sonnet-4-5) or your own (module:attribute). Results go to stdout,
+    everything else to stderr.
+
+    \b
+    Ends with 0 when every rollout was graded, 1 when some ended in an error (or the mean is
+    below --fail-under), 2 when the command is wrong, 130 when interrupted.
+    """
+    request = _request(ctx, options)
+    from hud.cli.evaluation import run
+
+    return run(request)
+
+
+def _request(ctx: click.Context, given: dict[str, Any]) -> eval_request.EvalRequest:
+    """Read the options' words and settle what they mean together."""
+    source, agent = given["source"], given["agent"]
+    if source is None or agent is None:
+        missing = "SOURCE and AGENT" if source is None else "AGENT"
+        raise click.UsageError(
+            f"missing {missing}: `hud eval tasks.py oracle` runs the reference solutions of tasks.py", ctx=ctx
+        )
+    if given["as_json"] and given["as_jsonl"]:
+        raise click.UsageError("--json and --jsonl exclude each other", ctx=ctx)
+    if given["template_args"] and not given["template"]:
+        raise click.UsageError("--args needs --task, the template it is for", ctx=ctx)
+    if given["template"] and given["task_ids"]:
+        raise click.UsageError("--task makes a row, --task-ids chooses rows: give one of them", ctx=ctx)
+    files = ctx.obj or {}
+    config = {**files.get("agents", {}).get(agent, {}), **eval_request.agent_config(given["config"], agent)}
+    full = given["full"]
+    if given["auto_respond"] or full:
+        config.setdefault("auto_respond", True)
+    if given["gateway"]:
+        config.setdefault("gateway", True)
+    return eval_request.EvalRequest(
+        source=source,
+        agent=agent,
+        model=given["model"],
+        config=config,
+        task_ids=eval_request.words(given["task_ids"]),
+        template=given["template"],
+        template_args=eval_request.json_object(given["template_args"], "--args"),
+        limit=given["limit"],
+        group=given["group"],
+        max_concurrent=given["max_concurrent"],
+        max_steps=given["max_steps"] or (100 if full else None),
+        max_tokens=given["max_tokens"],
+        max_cost_usd=given["max_cost"],
+        runtime=_runtime(given),
+        retries=given["retries"],
+        timeout=given["timeout"],
+        deadlines={**_file_deadlines(files), **eval_request.deadlines(given["deadline"])},
+        name=given["name"],
+        tags=eval_request.words(given["tags"]),
+        seed=given["seed"],
+        solutions=given["solutions"],
+        keep=given["keep"],
+        fail_under=given["fail_under"],
+        output="json" if given["as_json"] else "jsonl" if given["as_jsonl"] else "table",
+        verbosity=2 if given["very_verbose"] else given["verbose"],
+        dry_run=given["dry_run"],
+        debug=given["debug"],
+    )
+
+
+def _runtime(given: dict[str, Any]) -> str | None:
+    if not given["remote"]:
+        runtime: str | None = given["runtime"]
+        return runtime
+    if given["runtime"] not in (None, "hosted"):
+        raise UsageError(f"--remote means --runtime hosted, not {given['runtime']}")
+    return "hosted"
+
+
+def _file_deadlines(files: dict[str, Any]) -> dict[str, float]:
+    return eval_request.deadlines(
+        f"{phase}={seconds}" for phase, seconds in files.get("deadlines", {}).items()
+    )

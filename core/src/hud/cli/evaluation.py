@@ -1,0 +1,155 @@
+"""One `hud eval` from its request to its exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from hud.cli import failure
+from hud.cli.interrupts import Interrupts, handled, terminate_like_ctrl_c
+from hud.cli.preparation import Prepared, prepare
+from hud.cli.progress import progress_for
+from hud.cli.table import closing_table, number
+from hud.cli.tally import Tally
+
+if TYPE_CHECKING:
+    from hud.cli.eval_request import EvalRequest
+    from hud.eval.run import Run
+
+TICK_S = 1.0
+
+
+def run(request: EvalRequest) -> int:
+    """Load what the request names, run it, print the results, and return the exit code."""
+    terminate_like_ctrl_c()
+    prepared = prepare(request)
+    if request.dry_run:
+        from hud.cli.dry_run import show
+
+        return show(prepared)
+    return asyncio.run(_evaluate(prepared))
+
+
+async def _evaluate(prepared: Prepared) -> int:
+    evaluation = Evaluation(prepared)
+    work = asyncio.ensure_future(evaluation.consume())
+    interrupts = Interrupts(work, on_first=evaluation.finish, on_stop=evaluation.say_stopped)
+    with handled(interrupts):
+        evaluation.progress.start()
+        try:
+            await asyncio.wait({work})
+        finally:
+            evaluation.progress.stop()
+    interrupted = interrupts.count > 0
+    error = None if work.cancelled() else work.exception()
+    if error is not None and not evaluation.tally.done:
+        raise error
+    evaluation.report(interrupted=interrupted)
+    if error is not None:
+        raise error
+    return failure.INTERRUPTED if interrupted else evaluation.exit_code()
+
+
+class Evaluation:
+    """A job and what is printed of it: results to stdout, everything else to stderr."""
+
+    def __init__(self, prepared: Prepared) -> None:
+        from hud.eval.job import Job
+        from hud.eval.session import JobSession
+
+        request = prepared.request
+        name = request.name or prepared.taskset.name
+        self.request = request
+        self.job = Job(name=name, group=request.group)
+        self.job.source = request.source
+        self.session = JobSession(
+            prepared.taskset,
+            prepared.agent,
+            keep_runs=False,
+            runtime=prepared.runtime,
+            job=self.job,
+            **prepared.options,
+        )
+        self.tally = Tally(expected=prepared.rollouts)
+        self.progress = progress_for(self.tally, every_run=request.verbosity > 0)
+        self._lines: list[tuple[int, dict[str, Any]]] = []
+
+    async def consume(self) -> None:
+        """Take finished runs as they come."""
+        ticker = asyncio.ensure_future(self._tick())
+        try:
+            async for run in self.session.iterate():
+                self.tally.add(run)
+                self.progress.update(run, self.session.in_flight)
+                if self.request.output != "table":
+                    self._print_run(run)
+        finally:
+            ticker.cancel()
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            self.progress.update(None, self.session.in_flight)
+
+    def _print_run(self, run: Run) -> None:
+        from hud.eval.job import run_line
+
+        line = run_line(run)
+        if self.request.output == "json":
+            self._lines.append((run.index, line))
+        else:
+            print(json.dumps(line, ensure_ascii=False), flush=True)
+
+    def finish(self) -> bool:
+        """End the job early at the first Ctrl-C; False where it has not begun."""
+        self.progress.note("finishing: what is done is kept; press Ctrl-C again within 3 s to stop at once")
+        begun = self.session.in_flight > 0
+        self.session.stop("interrupted")
+        return begun
+
+    def say_stopped(self) -> None:
+        """Say what the second did, and give the terminal its cursor back; safe anywhere in the main thread."""
+        kept = f"; finished rollouts are in {self.job.path}" if self.job.path is not None else ""
+        show_cursor = "\r\x1b[2K\x1b[?25h" if sys.stderr is not None and sys.stderr.isatty() else ""
+        os.write(2, f"{show_cursor}stopped{kept}\n".encode())
+
+    def report(self, *, interrupted: bool) -> None:
+        """Print the results: one JSON object, or the table."""
+        job, request = self.job, self.request
+        if request.output == "json":
+            print(
+                json.dumps({**job.model_dump(), "interrupted": interrupted}, ensure_ascii=False), flush=True
+            )
+        elif self.tally.done:
+            table = closing_table(job.summary(), group=request.group, seconds=job.elapsed_seconds)
+            click.echo(table, err=request.output == "jsonl")
+        if interrupted:
+            left = "" if self.tally.expected is None else f" of {self.tally.expected}"
+            click.echo(f"interrupted after {self.tally.done}{left} rollouts", err=True)
+        elif job.ended_because:
+            click.echo(f"ended early: {job.ended_because}", err=True)
+        if job.path is not None:
+            click.echo(f"job {job.id}: {_shown_path(job.path)}", err=True)
+
+    def exit_code(self) -> int:
+        """Return 0 where every rollout was graded and the mean is high enough, else 1 and say why."""
+        bound = self.request.fail_under
+        mean = self.tally.mean
+        if bound is not None and (mean is None or mean < bound):
+            click.echo(f"mean reward {number(mean)} is below --fail-under {bound:g}", err=True)
+            return failure.FAILED
+        complete = self.tally.expected in (None, self.tally.done)
+        return failure.FAILED if self.tally.errors or not self.tally.done or not complete else 0
+
+
+def _shown_path(path: Path) -> str:
+    try:
+        return os.path.relpath(path)
+    except ValueError:
+        return str(path)

@@ -1,0 +1,43 @@
+"""`hud logs`: what the environment of a rollout wrote."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from hud.errors import UsageError
+
+
+@click.command()
+@click.argument("run")
+@click.option("--lines", "-n", type=click.IntRange(min=1), help="The last so many lines alone.")
+def logs(run: str, lines: int | None) -> None:
+    """Print what the environment of RUN wrote to stdout and stderr.
+
+    RUN is a rollout's id, or the beginning of one; `hud eval --json` lists them as trace_id.
+    """
+    path = find_log(run)
+    text = path.read_text(encoding="utf-8", errors="replace")
+    if lines is not None:
+        text = "".join(text.splitlines(keepends=True)[-lines:])
+    click.echo(text, nl=False)
+
+
+def find_log(run: str) -> Path:
+    """Return the log of a rollout.
+
+    Raises:
+        UsageError: none or several begin so.
+    """
+    from hud.store.folder import search_folders
+
+    folders = search_folders()
+    found = sorted({path for folder in folders for path in folder.glob(f"*.logs/{run}*.log")})
+    if len(found) == 1:
+        return found[0]
+    if found:
+        several = ", ".join(path.stem for path in found[:8])
+        raise UsageError(f"{run!r} is the beginning of several rollouts: {several}")
+    where = ", ".join(map(str, folders)) or "no job folder here"
+    raise UsageError(f"no log of a rollout {run!r} in {where}; a rollout served in process has none")

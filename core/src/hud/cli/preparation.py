@@ -1,0 +1,151 @@
+"""From a request to what the engine takes: rows, an agent, a placement, options. Nothing is started here."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
+
+from hud.errors import UsageError
+
+if TYPE_CHECKING:
+    from hud.cli.eval_request import EvalRequest
+    from hud.eval.taskset import Taskset
+    from hud.settings.hudtoml import Project
+
+URL_SCHEMES = ("tcp", "tls", "unix")
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A request whose source, agent and placement are loaded; `options` are the engine's."""
+
+    request: EvalRequest
+    taskset: Taskset
+    agent: Any
+    runtime: Any
+    options: dict[str, Any]
+
+    @property
+    def rollouts(self) -> int | None:
+        """How many there will be; None for an endless taskset."""
+        if self.taskset.is_lazy:
+            return None
+        rows = len(self.taskset)
+        limit = self.request.limit
+        return (rows if limit is None else min(rows, limit)) * self.request.group
+
+
+def prepare(request: EvalRequest) -> Prepared:
+    """Load what `request` names.
+
+    Raises:
+        UsageError: the source, a row, the agent or an option cannot work.
+        PluginError: a plugin that is needed is absent or broken.
+    """
+    from hud.plugins.hudfile import load_hudfile
+    from hud.settings import project
+
+    load_hudfile()
+    taskset = rows_of(request)
+    settings = project()
+    return Prepared(
+        request=request,
+        taskset=taskset,
+        agent=_agent(request, settings),
+        runtime=runtime_of(request.runtime),
+        options=_options(request, settings),
+    )
+
+
+def rows_of(request: EvalRequest) -> Taskset:
+    """Read the rows of the source and choose among them."""
+    from hud.eval.taskset import Taskset
+
+    if request.template is not None:
+        return _one_row(request)
+    taskset = Taskset.from_file(request.source)
+    if request.task_ids:
+        taskset = taskset.filter(request.task_ids)
+    if not taskset:
+        raise UsageError(f"{request.source} has no tasks")
+    return taskset
+
+
+def _one_row(request: EvalRequest) -> Taskset:
+    """Make the row that --task and --args describe."""
+    from hud.environment.loading import load_environment
+    from hud.eval.taskset import Taskset
+
+    env = load_environment(request.source)
+    template = env.templates.get(request.template or "")
+    if template is None:
+        raise UsageError(
+            f"environment {env.name!r} has no template {request.template!r}; it has {', '.join(env.templates)}"
+        )
+    try:
+        row = template(**request.template_args)
+    except TypeError as exc:
+        raise UsageError(str(exc)) from exc
+    return Taskset(env.name, [row], source=request.source)
+
+
+def _agent(request: EvalRequest, project: Project) -> Any:
+    from hud.agents.names import resolve
+
+    config = {**project.agents.get(request.agent, {}), **request.config}
+    return resolve(request.agent, model=request.model, config=config)
+
+
+def runtime_of(text: str | None) -> Any:
+    """Return what `--runtime` means: a name as it is, an address with its token apart."""
+    if text is None or urlsplit(text).scheme not in URL_SCHEMES:
+        return text
+    from hud.runtime.contract import Runtime
+
+    url, params = split_token(text)
+    return Runtime(url, params)
+
+
+def split_token(url: str) -> tuple[str, dict[str, Any]]:
+    """Return a url without its `?token=`, and the params the client takes; HUD_TOKEN stands in for it."""
+    from hud.settings.variables import variable
+
+    parts = urlsplit(url)
+    token = parse_qs(parts.query).get("token", [variable("HUD_TOKEN")])[0]
+    bare = parts._replace(query="").geturl()
+    return bare, {"token": token} if token else {}
+
+
+def _options(request: EvalRequest, project: Project) -> dict[str, Any]:
+    from hud.eval.deadlines import PHASES, Deadlines
+    from hud.eval.limits import Limits
+    from hud.eval.options import RETRIES
+
+    own = project.limits
+    seconds = {phase: own[f"{phase}_s"] for phase in PHASES if f"{phase}_s" in own} | dict(request.deadlines)
+    limits = Limits(
+        max_steps=request.max_steps or _whole(own.get("max_steps")),
+        max_tokens=request.max_tokens or _whole(own.get("max_tokens")),
+        max_cost_usd=own.get("max_cost_usd"),
+        job_cost_usd=request.max_cost_usd,
+    )
+    retries = request.retries if request.retries is not None else _whole(own.get("retries"))
+    return {
+        "max_concurrent": request.max_concurrent or _whole(own.get("max_concurrent")),
+        "limit": request.limit,
+        "limits": limits,
+        "deadlines": Deadlines(**seconds),
+        "rollout_timeout": request.timeout,
+        "retries": RETRIES if retries is None else retries,
+    }
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else int(value)
+
+
+def say(text: str) -> None:
+    """Print a line to stderr."""
+    print(text, file=sys.stderr, flush=True)
