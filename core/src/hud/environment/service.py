@@ -71,6 +71,7 @@ class EnvironmentService:
         self._entries: tuple[int, list[dict[str, Any]]] | None = None
         self._keepers: list[ContainsAgent] = []
         self._sealed = 0
+        self._closed_to_agents = False
         self._open_again: asyncio.Event | None = None
 
     # What the wire asks.
@@ -146,6 +147,7 @@ class EnvironmentService:
     async def sealed(self, keep_agent_processes: bool) -> AsyncIterator[None]:
         """Keep agents out of every backing that contains them; they stay out until the next start."""
         self._sealed += 1
+        self._closed_to_agents = True
         try:
             for keeper in self._keepers:
                 await keeper.seal(keep_agent_processes=keep_agent_processes)
@@ -160,8 +162,10 @@ class EnvironmentService:
         while self._sealed:
             self._open_again = asyncio.Event()
             await self._open_again.wait()
-        for keeper in self._keepers:
-            await keeper.unseal()
+        if self._closed_to_agents:
+            self._closed_to_agents = False
+            for keeper in self._keepers:
+                await keeper.unseal()
 
     # Its own life.
 
