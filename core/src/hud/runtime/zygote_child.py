@@ -1,0 +1,148 @@
+"""A rollout's own process: what happens between the fork and serving.
+
+Two processes are made. The first is pid 1 of its own pid namespace: it mounts the view, forks the second, which
+serves, and reports how that one ended. When it ends itself the kernel kills all that is left in the namespace.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hud.runtime import linux
+
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from hud.runtime.zygote import Zygote
+
+
+def run_child(zygote: Zygote, request: dict[str, Any], channel: socket.socket) -> NoReturn:
+    """Be the init process of one child; never returns."""
+    linux.die_with_parent(zygote.pulse_read)
+    _redirect_output(request["log"])
+    try:
+        if zygote.contained:
+            linux.unshare(linux.NEW_MOUNTS)
+            linux.follow_mounts_privately()
+            linux.mount_proc()
+        else:
+            linux.become_subreaper()
+        from hud.runtime.view import ViewError, enter_view
+
+        view = request["view"]
+        engine, root = enter_view(view, own_mounts=zygote.contained)
+        if engine != "overlay":
+            _say(channel, {"view": engine})
+        request["folder"] = str(root / Path(request["folder"]).relative_to(view["root"]))
+        _choose_number(request["number"])
+    except OSError as error:
+        text = str(error) if isinstance(error, ViewError) else f"cannot set up a child: {error}"
+        _say(channel, {"failed": {"type": "RuntimeStartError", "message": text}})
+        os._exit(71)
+    pulse_read, pulse_write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(pulse_write)
+        linux.die_with_parent(pulse_read)
+        _serve(zygote, request, channel)
+    os.close(pulse_read)
+    status = _wait_for(pid)
+    if not zygote.contained:
+        _end_descendants()
+    _say(channel, {"ended": os.waitstatus_to_exitcode(status)})
+    os._exit(0)
+
+
+def _wait_for(pid: int) -> int:
+    """Reap whatever was adopted until `pid` itself ends; return its status."""
+    while True:
+        ended, status = os.wait()
+        if ended == pid:
+            return status
+
+
+def _serve(zygote: Zygote, request: dict[str, Any], channel: socket.socket) -> NoReturn:
+    """Serve the environment on this process's main thread; never returns."""
+    status = 1
+    try:
+        os.setsid()
+        _keep_descriptors(zygote.author_descriptors | {0, 1, 2, channel.fileno()})
+        os.chdir(request["folder"])
+        if zygote.contained and os.getuid() != 0:
+            linux.drop_capabilities()
+        from hud.runtime.zygote import reseed
+
+        reseed()
+        environment = zygote.environment
+        if environment is None:
+            from hud.runtime.preparation import load
+
+            sys.path[:] = zygote.setup["sys_path"]
+            environment = load(zygote.setup)
+        from hud.runtime.child_service import serve_child
+
+        serve_child(environment, request, channel)
+        status = 0
+    except BaseException as raised:  # noqa: BLE001 - whatever it was, it is reported and this process ends
+        from hud.runtime.preparation import failure
+
+        _say(channel, {"failed": failure(raised)})
+    finally:
+        with contextlib.suppress(BaseException):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(status)
+
+
+def _say(channel: socket.socket, message: dict[str, Any]) -> None:
+    # Nobody may be listening any more; then nobody needs to know.
+    with contextlib.suppress(OSError):
+        channel.send(json.dumps(message).encode())
+
+
+def _redirect_output(path: str) -> None:
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    os.dup2(nothing, 0)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+    os.close(nothing)
+
+
+def _keep_descriptors(kept: set[int]) -> None:
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
+        if int(name) not in kept:
+            with contextlib.suppress(OSError):
+                os.close(int(name))
+
+
+def _choose_number(number: int) -> None:
+    """Give the serving process a number that differs from its siblings' although each has a pid namespace.
+
+    Code that puts its process number into the name of a shared file would collide otherwise. The file works on
+    the namespace of its writer (pid_namespaces(7), ns_last_pid); without it numbers may be equal.
+    """
+    with contextlib.suppress(OSError):
+        Path("/proc/sys/kernel/ns_last_pid").write_text(str(100 + number % 30_000))
+
+
+def _end_descendants() -> None:
+    """Without a pid namespace: kill what the ended child left, adopted by this process."""
+    me = os.getpid()
+    while True:
+        children = Path(f"/proc/self/task/{me}/children").read_text().split()
+        for child in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(child), signal.SIGKILL)
+        try:
+            os.wait()
+        except ChildProcessError:
+            return
