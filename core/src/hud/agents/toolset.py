@@ -1,0 +1,219 @@
+"""The tools of one rollout: collected, named, checked and run."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import anyio
+
+from hud.agents.arguments import complaint
+from hud.agents.functions import function_tool
+from hud.capability.tool import Tool, safe_name
+from hud.errors import ConfigError, HudError, LimitError, WireError
+from hud.types.messages import MCPToolCall, MCPToolResult
+
+logger = logging.getLogger("hud.agents")
+
+AT_ONCE = 16
+"""How many calls of one turn run at the same time."""
+SHOWN_CHARS = 64 * 1024
+"""How much text of one result the model is shown: head and tail."""
+Reporter = Callable[[int, MCPToolCall, MCPToolResult, float, float], None]
+
+
+class Toolset:
+    """The tools a model may call, by the names the provider will see.
+
+    `timeout_s` bounds calls of tools that bring no bound of their own.
+    """
+
+    def __init__(self, tools: Sequence[Tool] = (), *, timeout_s: float | None = None) -> None:
+        self.by_name: dict[str, Tool] = {}
+        self.timeout_s = timeout_s
+        for tool in tools:
+            self.add(tool)
+
+    @property
+    def tools(self) -> list[Tool]:
+        """All tools, in the order they were added."""
+        return list(self.by_name.values())
+
+    def add(self, tool: Tool) -> None:
+        """Add one; a name that is taken raises `ConfigError`."""
+        if tool.name in self.by_name:
+            raise ConfigError(
+                f"two tools are called {tool.name!r}; rename one, or give its capability another name"
+            )
+        self.by_name[tool.name] = tool
+
+    async def run(
+        self, calls: Sequence[MCPToolCall], report: Callable[[MCPToolCall, MCPToolResult, float, float], None]
+    ) -> list[tuple[MCPToolCall, MCPToolResult]]:
+        """Run the calls of one turn and return them with their results, in the order of the calls.
+
+        Calls run at the same time, except those of tools that must not overlap, which keep their order.
+        `report` is told of each (call, result, start, end; seconds since the epoch) in the order of the calls.
+        """
+        results: list[MCPToolResult | None] = [None] * len(calls)
+        times: list[tuple[float, float]] = [(0.0, 0.0)] * len(calls)
+        slots = anyio.CapacityLimiter(AT_ONCE)
+
+        async def one(index: int) -> None:
+            import time
+
+            start = time.time()
+            async with slots:
+                results[index] = await self.call(calls[index])
+            times[index] = (start, time.time())
+
+        async def in_turn(indexes: Sequence[int]) -> None:
+            for index in indexes:
+                await one(index)
+
+        alone = [i for i, call in enumerate(calls) if not self._overlaps(call)]
+        async with anyio.create_task_group() as group:
+            if alone:
+                group.start_soon(in_turn, alone)
+            for index in range(len(calls)):
+                if index not in alone:
+                    group.start_soon(one, index)
+        done = [
+            (call, result if result is not None else MCPToolResult.of_text("not run", error=True))
+            for call, result in zip(calls, results, strict=True)
+        ]
+        for (call, result), (start, end) in zip(done, times, strict=True):
+            report(call, result, start, end)
+        return done
+
+    def _overlaps(self, call: MCPToolCall) -> bool:
+        tool = self.by_name.get(call.name)
+        return tool is None or tool.parallel
+
+    async def call(self, call: MCPToolCall) -> MCPToolResult:
+        """Run one call; whatever is wrong with it, or with the tool, is told in the result.
+
+        Raises:
+            WireError: the connection to the environment is gone; nothing the model does can help.
+            LimitError: a nested agent passed a limit of the rollout.
+        """
+        tool = self.by_name.get(call.name)
+        if tool is None:
+            return _error(
+                call, f"there is no tool {call.name!r}; there are: {', '.join(self.by_name) or 'none'}"
+            )
+        arguments = call.arguments
+        if isinstance(arguments, str):
+            arguments, wrong = _parsed(arguments)
+            if wrong:
+                return _error(call, wrong)
+        if wrong := complaint(arguments, tool.parameters):
+            return _error(call, f"{call.name}: {wrong}")
+        seconds = tool.timeout_s if tool.timeout_s is not None else self.timeout_s
+        try:
+            with anyio.fail_after(seconds):
+                result = await tool(arguments)
+        except TimeoutError:
+            return _error(
+                call, f"{call.name} was stopped after {seconds:g} s" if seconds else f"{call.name} timed out"
+            )
+        except (WireError, LimitError):
+            raise
+        except HudError as error:
+            return _error(call, f"{call.name} failed: {error}")
+        except Exception as error:
+            logger.debug("tool %s raised", call.name, exc_info=True)
+            return _error(call, f"{call.name} failed: {type(error).__name__}: {error}")
+        result.call_id = call.id
+        return shortened(result)
+
+    async def close(self) -> None:
+        """Close every tool that wants it, whatever the others do; bounded."""
+        with anyio.move_on_after(10, shield=True):
+            for tool in self.tools:
+                if tool.close is None:
+                    continue
+                try:
+                    await tool.close()
+                except Exception as error:  # noqa: BLE001 - the rollout is over; the next tool must close too
+                    logger.warning("closing tool %s failed: %s", tool.name, error)
+
+
+def _error(call: MCPToolCall, text: str) -> MCPToolResult:
+    return MCPToolResult.of_text(text, error=True, call_id=call.id)
+
+
+def _parsed(text: str) -> tuple[dict[str, Any], str | None]:
+    try:
+        value = json.loads(text or "{}")
+    except ValueError as error:
+        return {}, f"the arguments are not valid JSON ({error}); send one JSON object"
+    if not isinstance(value, dict):
+        return {}, f"the arguments must be one JSON object, not {type(value).__name__}"
+    return value, None
+
+
+def shortened(result: MCPToolResult, limit: int = SHOWN_CHARS) -> MCPToolResult:
+    """Return the result with the middle of its text left out where it is longer than `limit` characters."""
+    if sum(len(str(b.get("text", ""))) for b in result.content) <= limit:
+        return result
+    content = [
+        {**b, "text": elided(b["text"], limit)} if b.get("type") == "text" else b for b in result.content
+    ]
+    return MCPToolResult(content, result.isError, result.structuredContent, result.call_id)
+
+
+def elided(text: str, limit: int) -> str:
+    """Return head and tail of `text`, saying how much lies between, where it is longer than `limit`."""
+    if len(text) <= limit:
+        return text
+    head = limit // 2
+    tail = limit - head
+    return f"{text[:head]}\n[... {len(text) - limit} characters left out ...]\n{text[-tail:]}"
+
+
+async def capability_tools(client: Any) -> list[Tool]:
+    """Open every capability that some plugin can make tools of, and return their tools.
+
+    A tool's name is qualified (`name__tool`) where two capabilities offer the same one.
+    """
+    import inspect
+
+    from hud.plugins.host import current_host
+
+    registry = current_host().registry
+    found: list[tuple[str, Tool]] = []
+    for name, capability in _bindings(client).items():
+        kind = registry.capability_for(capability.protocol)
+        if not kind.tools:
+            continue
+        connected = await client.open(name)
+        made = registry.load(kind, "tools")(connected, capability)
+        offered = await made if inspect.isawaitable(made) else made
+        found += [(name, tool) for tool in offered]
+    counts: dict[str, int] = {}
+    for _, tool in found:
+        counts[tool.name] = counts.get(tool.name, 0) + 1
+    return [tool if counts[tool.name] == 1 else _qualified(name, tool) for name, tool in found]
+
+
+def _qualified(capability: str, tool: Tool) -> Tool:
+    from dataclasses import replace
+
+    # A provider's native form has one name only, so a second one of a kind is offered as a function.
+    return replace(tool, name=safe_name(f"{capability}__{tool.name}"), native=None)
+
+
+def _bindings(client: Any) -> Mapping[str, Any]:
+    manifest = client.manifest
+    bindings = getattr(manifest, "bindings", manifest)
+    if isinstance(bindings, Mapping):
+        return bindings
+    return {capability.name: capability for capability in bindings or ()}
+
+
+def custom_tools(tools: Sequence[Tool | Callable[..., Any]]) -> list[Tool]:
+    """Return tools as they are, and functions as tools."""
+    return [tool if isinstance(tool, Tool) else function_tool(tool) for tool in tools]
