@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 BODY: Mapping[str, Any] = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}]}
 
 
-class Busy(ProviderError):
+class BusyError(ProviderError):
     def __init__(self, status: int = 429, retry_after_s: float | None = None) -> None:
         super().__init__(
             f"status {status}", status=status, retry_after_s=retry_after_s, retryable=status != 400
@@ -31,7 +31,7 @@ async def test_a_refused_call_waits_at_least_as_long_as_it_was_asked_to() -> Non
     async def attempt() -> str:
         at.append(time.monotonic())
         if len(at) == 1:
-            raise Busy(retry_after_s=0.3)
+            raise BusyError(retry_after_s=0.3)
         return "ok"
 
     assert await Limiter().call(attempt) == "ok"
@@ -44,7 +44,7 @@ async def test_a_final_failure_is_not_tried_again() -> None:
     async def attempt() -> str:
         nonlocal tries
         tries += 1
-        raise Busy(400)
+        raise BusyError(400)
 
     with pytest.raises(ProviderError, match="400"):
         await Limiter().call(attempt)
@@ -53,7 +53,7 @@ async def test_a_final_failure_is_not_tried_again() -> None:
 
 async def test_a_wait_beyond_the_deadline_fails_at_once_with_the_last_failure() -> None:
     async def attempt() -> str:
-        raise Busy(retry_after_s=60)
+        raise BusyError(retry_after_s=60)
 
     start = time.monotonic()
     with pytest.raises(ProviderError, match="429"):
@@ -63,7 +63,7 @@ async def test_a_wait_beyond_the_deadline_fails_at_once_with_the_last_failure() 
 
 async def test_other_failures_are_retried_for_the_limiters_patience() -> None:
     async def attempt() -> str:
-        raise Busy(500)
+        raise BusyError(500)
 
     limiter = Limiter(patience_s=0.2)
     with pytest.raises(ProviderError, match="500"):
@@ -111,7 +111,7 @@ async def test_a_cancelled_waiter_gives_its_place_back() -> None:
 
 async def test_overload_shrinks_the_window_and_success_grows_it() -> None:
     limiter = Limiter(first_in_flight=10)
-    answers = [Busy(529, 0.01), None, None]
+    answers = [BusyError(529, 0.01), None, None]
 
     async def attempt() -> None:
         if (failure := answers.pop(0)) is not None:
