@@ -195,6 +195,17 @@ class EnvironmentService:
         self.late_errors.extend(await self._startup.down())
         self._watch.close()
 
+    async def end_author(self) -> None:
+        """Stop the author's loop where it is ours; a thread that blocks is left behind, as a daemon may be."""
+        if not self.owns_author:
+            return
+        self.author.stop()
+        ended, _ = await asyncio.wait(
+            [asyncio.wrap_future(self.author.ended)], timeout=2 * STOP_GRACE_S + 1.0
+        )
+        if not ended:
+            log.error("author code blocks its thread, which is left behind:\n%s", self.author.stack())
+
 
 @asynccontextmanager
 async def serving(
@@ -235,15 +246,13 @@ async def serving(
 async def _started(
     env: Environment, author: AuthorLoop | None, frame_bytes: int, release_s: float
 ) -> EnvironmentService:
-    own = author is None
-    author = author or AuthorLoop.in_thread()
-    service = EnvironmentService(env, author, frame_bytes=frame_bytes, release_s=release_s)
-    service.owns_author = own
+    made = author or AuthorLoop.in_thread()
+    service = EnvironmentService(env, made, frame_bytes=frame_bytes, release_s=release_s)
+    service.owns_author = author is None
     try:
         await service.start()
     except BaseException:
-        if own:
-            await _end(author)
+        await service.end_author()
         raise
     return service
 
@@ -258,16 +267,7 @@ async def _leave(env: Environment) -> None:
             try:
                 await service.stop()
             finally:
-                if service.owns_author:
-                    await _end(service.author)
-
-
-async def _end(author: AuthorLoop) -> None:
-    """Stop a loop in a thread of its own; one that blocks is left behind, which a daemon thread allows."""
-    author.stop()
-    ended, _ = await asyncio.wait([asyncio.wrap_future(author.ended)], timeout=2 * STOP_GRACE_S + 1.0)
-    if not ended:
-        log.error("author code blocks its thread, which is left behind:\n%s", author.stack())
+                await service.end_author()
 
 
 async def _shielded(work: Any) -> None:

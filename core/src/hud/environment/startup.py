@@ -23,6 +23,9 @@ log = logging.getLogger("hud.environment")
 INITIALIZE_S = 300.0
 """How long one initialize hook, or the start of one backing, may take."""
 
+BLOCKED_S = 5.0
+"""An author's loop that does not turn for so long at the end runs no shutdown hook."""
+
 Hook = Callable[[], Coroutine[Any, Any, Any]]
 
 
@@ -53,11 +56,14 @@ class Startup:
         """Run shutdown hooks and stop what was started, reversed; return what failed."""
         errors: list[HudError] = []
         self._env.published = False
+        answers = await self._author_answers()
         for kind, item in reversed(self._env.lifecycle):
             try:
                 if kind == "backing" and item in self._begun:
                     what = f"backing {item.name!r} of environment {self._env.name!r}"
                     await _bounded(item.stop(), f"stop of {what}", self._release_s)
+                elif kind == "shutdown" and not answers:
+                    raise HudError(f"shutdown hook {item!r} cannot run: author code blocks its event loop")
                 elif kind == "shutdown":
                     await self._hook(item, "shutdown", self._release_s)
             except Exception as raised:
@@ -66,6 +72,13 @@ class Startup:
                 errors.append(error)
         self._env.capabilities[:] = self._declared
         return errors
+
+    async def _author_answers(self) -> bool:
+        answered: asyncio.Future[HudError | None] = self._outbox.loop.create_future()
+        if not self._author.mailbox.post(self._outbox.post, _settle, answered, None):
+            return False
+        done, _ = await asyncio.wait([answered], timeout=BLOCKED_S)
+        return bool(done)
 
     async def _start(self, backing: Backing) -> None:
         self._begun.append(backing)

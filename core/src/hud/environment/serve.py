@@ -1,0 +1,212 @@
+"""Serving an environment on an address."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from hud.environment.announce import Announcer
+from hud.environment.author import AuthorLoop, run_beside
+from hud.environment.service import serving
+from hud.errors import ConfigError
+
+if TYPE_CHECKING:
+    import socket
+
+    from hud.environment.env import Environment
+    from hud.wire.server import Server
+
+log = logging.getLogger("hud.environment")
+
+_LOOPBACK = ("127.", "localhost", "::1")
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Listening:
+    """Where and how to listen. `unix_path` excludes host and port; port 0 is any free one.
+
+    `token` None asks for none: see `decide_token` for what a server should require.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    unix_path: Path | None = None
+    token: str | None = None
+    debug: bool = False
+
+
+def decide_token(
+    delivered: str | None, *, no_auth: bool, on_terminal: bool, host: str = "", unix_path: Path | None = None
+) -> str | None:
+    """Return the token to require: the one delivered; none with `no_auth`; a fresh one on a terminal; else none.
+
+    Raises:
+        ConfigError: a token was delivered and `no_auth` asked for.
+    """
+    if delivered and no_auth:
+        raise ConfigError(
+            "a token was delivered (HUD_TOKEN_FILE or HUD_TOKEN) and --no-auth given; choose one"
+        )
+    if delivered or no_auth:
+        return delivered
+    if on_terminal:
+        from hud.wire.auth import new_token
+
+        return new_token()
+    if unix_path is None and not host.startswith(_LOOPBACK):
+        log.warning("%s is served without a token: whoever reaches it can grade", host)
+    return None
+
+
+def serve(env: Environment, host: str = "127.0.0.1", port: int = 0) -> None:
+    """Serve `env` until SIGINT or SIGTERM. Blocks; prints `HUD_SERVE_PORT=<port>` once it accepts connections.
+
+    A token delivered as wire.md says is required; on a terminal a fresh one is made and printed in the url.
+    """
+    from hud.wire.auth import take_delivered_token
+
+    announcer = Announcer()
+    token = decide_token(take_delivered_token(), no_auth=False, on_terminal=announcer.on_terminal, host=host)
+    serve_until_stopped(env, Listening(host=host, port=port, token=token), announcer)
+
+
+def serve_until_stopped(env: Environment, listening: Listening, announcer: Announcer) -> None:
+    """Serve on a second thread, author code on this one, until SIGINT or SIGTERM; a second one ends the process."""
+    stop = _Stop()
+
+    async def main(author: AuthorLoop) -> None:
+        stop.attach(asyncio.get_running_loop())
+        async with serving(env, author=author) as service:
+            server = await _listen(service, listening)
+            try:
+                announcer.ready(server.port)
+                if announcer.on_terminal and listening.token is not None:
+                    announcer.line(f"{server.url}?token={listening.token}")
+                await stop.wait()
+            finally:
+                await server.close()
+
+    with stop.on_signals():
+        run_beside(main)
+
+
+async def bind(env: Environment, host: str = "127.0.0.1", port: int = 0, **options: Any) -> BoundServer:
+    """Start `env` and serve it on the running loop; close the server to shut it down.
+
+    `options` are those of `hud.wire.server.start_server` (`token`, `tls`, `unix_path`, `settings`).
+    """
+    from hud.wire.server import start_server
+
+    stack = AsyncExitStack()
+    service = await stack.enter_async_context(serving(env))
+    try:
+        server = await start_server(service, host=host, port=port, **options)
+    except BaseException:
+        await stack.aclose()
+        raise
+    return BoundServer(server, stack)
+
+
+class BoundServer:
+    """A server made by `bind`, with the verbs of `asyncio.Server`."""
+
+    def __init__(self, server: Server, stack: AsyncExitStack) -> None:
+        self.server = server
+        self.url = server.url
+        self.port = server.port
+        self._stack = stack
+        self._closing: asyncio.Task[None] | None = None
+
+    @property
+    def sockets(self) -> tuple[socket.socket, ...]:
+        """The listening sockets."""
+        return tuple(self.server.sockets)
+
+    def close(self) -> None:
+        """Begin to close; `wait_closed` waits for the end."""
+        if self._closing is None:
+            self._closing = asyncio.ensure_future(self._close())
+
+    async def wait_closed(self) -> None:
+        """Wait until the server is closed and the environment shut down."""
+        if self._closing is not None:
+            await asyncio.shield(self._closing)
+
+    async def serve_forever(self) -> None:
+        """Serve until cancelled, then close."""
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            self.close()
+            await self.wait_closed()
+
+    async def _close(self) -> None:
+        try:
+            await self.server.close()
+        finally:
+            await self._stack.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self.close()
+        await self.wait_closed()
+
+
+async def _listen(service: Any, listening: Listening) -> Server:
+    from hud.wire.server import start_server
+    from hud.wire.settings import ServerSettings
+
+    return await start_server(
+        service,
+        host=listening.host,
+        port=listening.port,
+        unix_path=listening.unix_path,
+        token=listening.token,
+        settings=ServerSettings(debug=listening.debug),
+    )
+
+
+class _Stop:
+    """Set by the first SIGINT or SIGTERM, which Python delivers to the main thread, author code or not."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._asked = False
+
+    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Say which loop waits; a signal that came before counts."""
+        self._loop = loop
+        if self._asked:
+            self._event.set()
+
+    async def wait(self) -> None:
+        """Return once asked to stop."""
+        await self._event.wait()
+
+    @contextmanager
+    def on_signals(self) -> Iterator[None]:
+        """Take SIGINT and SIGTERM within the context."""
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.signal(number, self._arrived) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _arrived(self, number: int, _frame: object) -> None:
+        if self._asked:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        self._asked = True
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._event.set)
