@@ -13,6 +13,20 @@ from typing import Any
 
 from hud.runtime import linux
 
+NEEDED = (
+    "asyncio",
+    "ssl",
+    "hud.environment",
+    "hud.wire.server",
+    "hud.environment.author",
+    "hud.environment.service",
+    "hud.runtime.child_service",
+    "hud.runtime.overlay",
+    "hud.runtime.view",
+    "hud.runtime.zygote_child",
+)
+"""What children run, imported before the first fork."""
+
 
 def prepare(setup: dict[str, Any]) -> tuple[dict[str, Any], Any]:
     """Import the environment of `setup`; return the report for the orchestrator, and the environment.
@@ -21,14 +35,7 @@ def prepare(setup: dict[str, Any]) -> tuple[dict[str, Any], Any]:
     holds, or `{"failed": ...}`. With `preimport` off the module is left for each child to import.
     """
     sys.path[:] = setup["sys_path"]
-    for name in (
-        "asyncio",
-        "ssl",
-        "hud.environment",
-        "hud.wire.server",
-        "hud.environment.service",
-        "hud.runtime.child_service",
-    ):
+    for name in NEEDED:
         importlib.import_module(name)
     if not setup["preimport"]:
         return {"ready": {"modules": [], "roots": []}}, None

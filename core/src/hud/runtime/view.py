@@ -13,13 +13,15 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from hud.errors import RuntimeStartError
+
 COPY_LIMIT_BYTES = 200 * 1024 * 1024
 NOT_COPIED = frozenset({".git", ".venv", "node_modules", ".hud"})
 # ioctl_ficlone(2)
 _FICLONE = 0x40049409
 
 
-class ViewError(OSError):
+class ViewError(RuntimeStartError):
     """Raised when no engine can give a private view; the message names the way out."""
 
 

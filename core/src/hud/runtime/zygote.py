@@ -12,7 +12,6 @@ import json
 import os
 import select
 import socket
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -123,13 +122,3 @@ class Zygote:
 def _descriptors() -> set[int]:
     # The listing's own descriptor is closed again by the time this returns.
     return {int(name) for name in os.listdir("/proc/self/fd") if Path(f"/proc/self/fd/{name}").exists()}  # noqa: PTH208
-
-
-def reseed() -> None:
-    """Give this process random numbers of its own."""
-    random = sys.modules.get("random")
-    if random is not None:
-        random.seed()
-    numpy_random = sys.modules.get("numpy.random")
-    if numpy_random is not None:
-        numpy_random.seed()

@@ -1,12 +1,13 @@
 """A rollout's own process: what happens between the fork and serving.
 
-Two processes are made. The first is pid 1 of its own pid namespace: it mounts the view, forks the second, which
+Two processes are made. The first is pid 1 of its own pid namespace: it forks the second, which enters the view and
 serves, and reports how that one ended. When it ends itself the kernel kills all that is left in the namespace.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -24,28 +25,16 @@ if TYPE_CHECKING:
 
 
 def run_child(zygote: Zygote, request: dict[str, Any], channel: socket.socket) -> NoReturn:
-    """Be the init process of one child; never returns."""
-    linux.die_with_parent(zygote.pulse_read)
-    _redirect_output(request["log"])
-    try:
-        if zygote.contained:
-            linux.unshare(linux.NEW_MOUNTS)
-            linux.follow_mounts_privately()
-            linux.mount_proc()
-        else:
-            linux.become_subreaper()
-        from hud.runtime.view import ViewError, enter_view
+    """Be the init process of one child; never returns.
 
-        view = request["view"]
-        engine, root = enter_view(view, own_mounts=zygote.contained)
-        if engine != "overlay":
-            _say(channel, {"view": engine})
-        request["folder"] = str(root / Path(request["folder"]).relative_to(view["root"]))
+    It touches as little memory as it can, since every page it touches is its own: all else is its child's.
+    """
+    gc.disable()
+    linux.die_with_parent(zygote.pulse_read)
+    if zygote.contained:
         _choose_number(request["number"])
-    except OSError as error:
-        text = str(error) if isinstance(error, ViewError) else f"cannot set up a child: {error}"
-        _say(channel, {"failed": {"type": "RuntimeStartError", "message": text}})
-        os._exit(71)
+    else:
+        linux.become_subreaper()
     pulse_read, pulse_write = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -56,7 +45,9 @@ def run_child(zygote: Zygote, request: dict[str, Any], channel: socket.socket) -
     status = _wait_for(pid)
     if not zygote.contained:
         _end_descendants()
-    _say(channel, {"ended": os.waitstatus_to_exitcode(status)})
+    # Nobody may be listening any more; then nobody needs to know.
+    with contextlib.suppress(OSError):
+        channel.send(b'{"ended": %d}' % os.waitstatus_to_exitcode(status))
     os._exit(0)
 
 
@@ -73,18 +64,17 @@ def _serve(zygote: Zygote, request: dict[str, Any], channel: socket.socket) -> N
     status = 1
     try:
         os.setsid()
+        _redirect_output(request["log"])
         _keep_descriptors(zygote.author_descriptors | {0, 1, 2, channel.fileno()})
-        os.chdir(request["folder"])
+        os.chdir(_enter_view(zygote, request, channel))
         if zygote.contained and os.getuid() != 0:
             linux.drop_capabilities()
-        from hud.runtime.zygote import reseed
-
+        gc.enable()
         reseed()
         environment = zygote.environment
         if environment is None:
             from hud.runtime.preparation import load
 
-            sys.path[:] = zygote.setup["sys_path"]
             environment = load(zygote.setup)
         from hud.runtime.child_service import serve_child
 
@@ -99,6 +89,35 @@ def _serve(zygote: Zygote, request: dict[str, Any], channel: socket.socket) -> N
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(status)
+
+
+def _enter_view(zygote: Zygote, request: dict[str, Any], channel: socket.socket) -> Path:
+    """Enter mount namespace and view; return the folder to work in."""
+    from hud.runtime.view import enter_view
+
+    own_mounts = False
+    if zygote.contained:
+        with contextlib.suppress(OSError):
+            linux.unshare(linux.NEW_MOUNTS)
+            linux.follow_mounts_privately()
+            own_mounts = True
+            linux.mount_proc()
+    view = request["view"]
+    engine, root = enter_view(view, own_mounts=own_mounts)
+    if engine != "overlay":
+        _say(channel, {"view": engine})
+    folder = Path(request["folder"])
+    return root / folder.relative_to(view["root"]) if folder.is_relative_to(view["root"]) else folder
+
+
+def reseed() -> None:
+    """Give this process random numbers of its own."""
+    random = sys.modules.get("random")
+    if random is not None:
+        random.seed()
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()
 
 
 def _say(channel: socket.socket, message: dict[str, Any]) -> None:
@@ -131,7 +150,11 @@ def _choose_number(number: int) -> None:
     the namespace of its writer (pid_namespaces(7), ns_last_pid); without it numbers may be equal.
     """
     with contextlib.suppress(OSError):
-        Path("/proc/sys/kernel/ns_last_pid").write_text(str(100 + number % 30_000))
+        descriptor = os.open("/proc/sys/kernel/ns_last_pid", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(descriptor, b"%d" % (100 + number % 30_000))
+        finally:
+            os.close(descriptor)
 
 
 def _end_descendants() -> None:
