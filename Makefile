@@ -42,7 +42,7 @@ lint: setup ## formatting, lint, types, import directions, spelling
 	$(BIN)/lint-imports
 	$(BIN)/codespell $(DISTS) tests docs README.md CONTRIBUTING.md CHANGELOG.md
 	$(BIN)/mypy $(addprefix -p ,$(PACKAGES))
-	@set -e; for folder in $(TESTS); do echo "mypy $$folder"; $(BIN)/mypy $$folder; done
+	@set -e; for folder in $(TESTS); do echo "mypy $$folder"; $(BIN)/mypy --namespace-packages --explicit-package-bases $$folder; done
 
 format: setup ## format and mend what lint can mend
 	$(BIN)/ruff format .

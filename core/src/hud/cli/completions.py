@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 MOST = 500
@@ -50,6 +51,15 @@ def slugs(source: str, incomplete: str) -> list[str]:
     except (OSError, ValueError, AttributeError):
         return []
     return sorted({slug for slug in found if isinstance(slug, str) and slug.startswith(incomplete)})[:MOST]
+
+
+def typed_source() -> str:
+    """Return SOURCE of the line that is completed.
+
+    click stops at an option that still waits for its value and then knows no arguments.
+    """
+    words = os.environ.get("COMP_WORDS", "").split()
+    return next((word for word in words[2:] if not word.startswith("-")), ".")
 
 
 def _of_latest_job() -> list[str]:

@@ -55,15 +55,10 @@ async def _rows(prepared: Prepared) -> list[dict[str, Any]]:
     limit = prepared.request.limit
     if prepared.taskset.is_lazy:
         limit = min(limit or SHOWN, SHOWN)
-    found: list[dict[str, Any]] = []
     rows = prepared.taskset.rows(limit)
     if isinstance(rows, AsyncIterable):
-        async for row in rows:
-            found.append(await _described(row, prepared.runtime))
-        return found
-    for row in rows:
-        found.append(await _described(row, prepared.runtime))
-    return found
+        return [await _described(row, prepared.runtime) async for row in rows]
+    return [await _described(row, prepared.runtime) for row in rows]
 
 
 async def _described(row: Task, runtime: Any) -> dict[str, Any]:

@@ -42,9 +42,9 @@ def _complete_task_id(
     param: click.Parameter,  # noqa: ARG001
     incomplete: str,
 ) -> list[str]:
-    from hud.cli.completions import slugs
+    from hud.cli.completions import slugs, typed_source
 
-    return slugs(ctx.params.get("source") or ".", incomplete)
+    return slugs(ctx.params.get("source") or typed_source(), incomplete)
 
 
 def _complete_runtime(
