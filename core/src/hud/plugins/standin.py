@@ -47,8 +47,3 @@ def stand_in(module: str, name: str, error: PluginError) -> type:
         namespace = {"__module__": module, "__doc__": str(error), "__absence__": (type(error), error.args)}
         _made[key] = _Absent(name, (), namespace)
     return _made[key]
-
-
-def is_stand_in(value: Any) -> bool:
-    """Tell whether `value` stands for an absent plugin's name."""
-    return isinstance(value, _Absent)
