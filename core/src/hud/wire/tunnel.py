@@ -1,0 +1,136 @@
+"""Capability streams on the server: a name of the manifest dialled, and bytes both ways."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from typing import TYPE_CHECKING, Any
+
+from hud.errors import HudProtocolError, LimitReachedError
+from hud.wire import frames
+from hud.wire.address import Target, dial, stream_target
+from hud.wire.faults import bad_params
+from hud.wire.splice import SPLICE_BYTES, SocketSplice, TransportSplice
+
+if TYPE_CHECKING:
+    from hud.wire.connection import ControlConnection
+    from hud.wire.server import Server
+    from hud.wire.service import Service
+
+
+def target_of(service: Service, name: str) -> Target:
+    """Return where the capability `name` is served; only names in the manifest have one.
+
+    Raises:
+        BadParamsError: the manifest has no such name, or its url cannot be dialled.
+    """
+    for capability in service.bindings():
+        if capability.name == name:
+            break
+    else:
+        known = ", ".join(repr(entry.name) for entry in service.bindings()) or "none"
+        raise bad_params(f"no capability {name[:80]!r}; the manifest has {known}")
+    given = getattr(service, "stream_address", None)
+    address: Target | None = given(name) if given is not None else None
+    if address is not None:
+        return address
+    try:
+        return stream_target(capability.url)
+    except ValueError as exc:
+        raise bad_params(f"capability {name!r} cannot be opened: {exc}") from exc
+
+
+class Tunnels:
+    """The streams of one server, bounded in number."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._live: set[SocketSplice | TransportSplice] = set()
+        self._opening = 0
+        self._buffer: memoryview | None = None
+
+    def __len__(self) -> int:
+        return len(self._live) + self._opening
+
+    def open(self, connection: ControlConnection, request_id: Any, name: str) -> None:
+        """Join `connection` to the capability, answering first; refuse it with an error frame."""
+        target = target_of(self._server.service, name)
+        limit = self._server.settings.tunnels_per_session * max(1, len(self._server.sessions))
+        if len(self) >= limit:
+            raise LimitReachedError(
+                frames.OVER_LIMIT,
+                f"{limit} streams are open, the limit; close some first",
+                {"retryable": True},
+            )
+        self._opening += 1
+        self._server.sessions.spawn(self._open(connection, request_id, name, target))
+
+    async def _open(self, connection: ControlConnection, request_id: Any, name: str, target: Target) -> None:
+        try:
+            try:
+                async with asyncio.timeout(self._server.settings.dial_s):
+                    backing = await dial(target)
+            finally:
+                self._opening -= 1
+        except (OSError, TimeoutError) as exc:
+            why = str(exc) or f"no answer within {self._server.settings.dial_s:g} s"
+            data = {"type": type(exc).__name__, "retryable": True}
+            failure = HudProtocolError(
+                frames.TASK_FAILED, f"capability {name!r} does not accept connections: {why}", data
+            )
+            connection.refuse_tunnel(request_id, failure)
+            return
+        taken = connection.surrender()
+        if taken is None:
+            backing.close()
+            return
+        transport, early = taken
+        reply = frames.framed(request_id, frames.result_fragment({"capability": name}))
+        if transport.get_extra_info("sslcontext") is None:
+            self._splice_sockets(transport, backing, reply, early)
+        else:
+            await self._splice_transports(transport, backing, reply, early)
+
+    def _splice_sockets(
+        self, transport: asyncio.Transport, backing: socket.socket, reply: bytes, early: bytes
+    ) -> None:
+        """Take the socket away from its transport: a duplicate lives on when the transport closes its own."""
+        client = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+        client.setblocking(False)
+        transport.abort()
+        try:
+            sent = client.send(reply)
+        except OSError:
+            sent = 0
+        if sent < len(reply):  # a fresh connection takes a short line whole, or is gone
+            client.close()
+            backing.close()
+            return
+        if self._buffer is None:
+            self._buffer = memoryview(bytearray(SPLICE_BYTES))
+        splice = SocketSplice(client, backing, self._buffer, lambda: self._live.discard(splice))
+        self._live.add(splice)
+        splice.start(early)
+
+    async def _splice_transports(
+        self, transport: asyncio.Transport, backing: socket.socket, reply: bytes, early: bytes
+    ) -> None:
+        splice = TransportSplice(lambda: self._live.discard(splice))
+        self._live.add(splice)
+        splice.left.connection_made(transport)
+        transport.set_protocol(splice.left)
+        loop = self._server.loop
+        far, _ = await loop.create_connection(lambda: splice.right, sock=backing)
+        transport.write(reply)
+        if early:
+            far.write(early)
+        if transport.is_closing():
+            splice.close()
+        else:
+            transport.resume_reading()
+
+    def close(self) -> None:
+        """End every stream."""
+        for splice in list(self._live):
+            splice.close()
