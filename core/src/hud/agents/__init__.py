@@ -5,6 +5,13 @@ from typing import TYPE_CHECKING
 from hud.plugins.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from hud.agents.base import Agent as Agent
+    from hud.agents.create import create_agent as create_agent
+    from hud.agents.human import HumanAgent as HumanAgent
+    from hud.agents.noop import NoopAgent as NoopAgent
+    from hud.agents.oracle import OracleAgent as OracleAgent
+    from hud.agents.replay import ReplayAgent as ReplayAgent
+    from hud.agents.types import AgentConfig as AgentConfig
     from hud_agent_claude.agent import ClaudeAgent as ClaudeAgent
     from hud_agent_claude.agent import ClaudeConfig as ClaudeConfig
     from hud_agent_cli.claude import ClaudeCLIAgent as ClaudeCLIAgent
@@ -20,7 +27,7 @@ if TYPE_CHECKING:
 
 _CORE = {
     "Agent": "hud.agents.base:Agent",
-    "AgentConfig": "hud.agents.base:AgentConfig",
+    "AgentConfig": "hud.agents.types:AgentConfig",
     "HumanAgent": "hud.agents.human:HumanAgent",
     "MCPAgent": "hud.agents.loop:ToolAgent",
     "NoopAgent": "hud.agents.noop:NoopAgent",

@@ -5,11 +5,16 @@ from typing import TYPE_CHECKING
 from hud.plugins.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from hud.eval.chat import Chat as Chat
     from hud.eval.deadlines import Deadlines as Deadlines
+    from hud.eval.failures import Failure as Failure
     from hud.eval.job import Job as Job
     from hud.eval.limits import Limits as Limits
     from hud.eval.rollout import rollout as rollout
     from hud.eval.run import Run as Run
+    from hud.eval.stats import JobSummary as JobSummary
+    from hud.eval.taskset import RunStream as RunStream
+    from hud.eval.taskset import Taskset as Taskset
     from hud.runtime.contract import Delegate as Delegate
     from hud.runtime.contract import Features as Features
     from hud.runtime.contract import Provider as Provider
@@ -36,14 +41,17 @@ _CORE = {
     "ComposeProject": "hud.types:ComposeProject",
     "Deadlines": "hud.eval.deadlines:Deadlines",
     "Delegate": "hud.runtime.contract:Delegate",
+    "Failure": "hud.eval.failures:Failure",
     "Features": "hud.runtime.contract:Features",
     "Grade": "hud.types:Grade",
     "Job": "hud.eval.job:Job",
     "Limits": "hud.eval.limits:Limits",
+    "JobSummary": "hud.eval.stats:JobSummary",
     "LocalRuntime": "hud.runtime.local:LocalRuntime",
     "Pool": "hud.runtime.shared:Pool",
     "Provider": "hud.runtime.contract:Provider",
     "Run": "hud.eval.run:Run",
+    "RunStream": "hud.eval.taskset:RunStream",
     "Runtime": "hud.runtime.contract:Runtime",
     "RuntimeConfig": "hud.types:RuntimeConfig",
     "RuntimeGPU": "hud.types:RuntimeGPU",

@@ -1,1 +1,1 @@
-"""What is kept: the job file."""
+"""Job files: one writer that is told of events, and readers of what it wrote."""

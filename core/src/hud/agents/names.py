@@ -1,0 +1,101 @@
+"""The agent meant by a name on the command line or in `create_agent`."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from hud.errors import PluginError, PluginNotInstalledError, UsageError
+
+
+def agent_named(name: str, **config: Any) -> Any:
+    """Return the agent that `name` means: a kind (`claude`), a model (`claude-sonnet-4-5`), or `module:attr`.
+
+    `module` may be the path of a Python file. A class is made with `config`; any other callable is taken as it is,
+    and then takes no `config`.
+
+    Raises:
+        UsageError: nothing is called so; lists what was looked for and close names.
+        PluginNotInstalledError: a plugin that is not installed provides it; has the install line.
+        ConfigError: `config` does not fit.
+    """
+    if ":" in name and "@" not in name:
+        return _from_module(name, config)
+    from hud.plugins.host import current_host
+
+    registry = current_host().registry
+    kinds = {kind.name: kind for kind in registry.agents()}
+    kind = kinds.get(name)
+    if kind is None and "@" in name and name.partition("@")[0] in kinds:
+        kind = registry.agent(name)
+    if kind is not None:
+        return _made(registry.load(kind), config)
+    try:
+        found = registry.agent_for_model(name)
+    except PluginNotInstalledError as exc:
+        raise _unknown(name, kinds, exc) from exc
+    return _made(registry.load(found), {"model": name.partition("@")[0], **config})
+
+
+def _unknown(name: str, kinds: dict[str, Any], why: PluginNotInstalledError) -> PluginError | UsageError:
+    from hud.plugins.first_party import DECLARED
+
+    if name in DECLARED["agent"] or "pip install" in str(why):
+        return why
+    close = get_close_matches(name, [*kinds, *DECLARED["agent"]], 3)
+    hint = f" Did you mean {' or '.join(close)}?" if close else ""
+    patterns = sorted({pattern for kind in kinds.values() for pattern in kind.models})
+    models = f"a model ({', '.join(patterns)})" if patterns else "a model (no installed plugin drives one)"
+    return UsageError(
+        f"no agent {name!r}. Looked for a kind ({', '.join(sorted(kinds))}), {models}, and MODULE:NAME.{hint}"
+    )
+
+
+def _from_module(name: str, config: dict[str, Any]) -> Any:
+    place, _, attribute = name.rpartition(":")
+    module = _module(place, name)
+    try:
+        found = getattr(module, attribute)
+    except AttributeError:
+        public = [n for n, value in vars(module).items() if callable(value) and not n.startswith("_")]
+        close = get_close_matches(attribute, public, 3) or public[:8]
+        raise UsageError(f"agent {name!r}: {place} has no {attribute!r}; it has {', '.join(close)}") from None
+    if isinstance(found, type):
+        return _made(found, config)
+    if not callable(found):
+        raise UsageError(f"agent {name!r} is a {type(found).__name__}, no async callable that takes a Run")
+    if config:
+        raise UsageError(f"agent {name!r} is made already and takes no configuration; got {sorted(config)}")
+    return found
+
+
+def _module(place: str, name: str) -> Any:
+    path = Path(place).expanduser()
+    if path.suffix == ".py" or path.is_file():
+        from hud.environment.source_modules import import_file
+
+        if not path.is_file():
+            raise UsageError(f"agent {name!r}: there is no file {path}")
+        return import_file(path.resolve())
+    import importlib
+
+    from hud.environment.source_modules import SourceFolder, importing
+
+    with importing(SourceFolder(Path.cwd()), name):
+        try:
+            return importlib.import_module(place)
+        except ModuleNotFoundError as exc:
+            if exc.name is None or not (place == exc.name or place.startswith(f"{exc.name}.")):
+                raise
+            raise UsageError(f"agent {name!r}: no module {place!r} here or installed") from None
+
+
+def _made(cls: Any, config: dict[str, Any]) -> Any:
+    """Make an agent: one with a configuration class gets it whole, a plain one gets keywords."""
+    if getattr(cls, "config_cls", None) is not None:
+        return cls(config) if config else cls()
+    try:
+        return cls(**config)
+    except TypeError as exc:
+        raise UsageError(f"{cls.__name__} cannot be made with {sorted(config)}: {exc}") from exc

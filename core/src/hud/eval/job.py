@@ -1,0 +1,175 @@
+"""A job: the receipt of many rollouts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+from uuid import uuid4
+
+from hud.eval.runlist import RunList
+from hud.eval.stats import JobSummary
+
+if TYPE_CHECKING:
+    from hud.eval.run import Run
+    from hud.store.writer import Place
+
+
+class Job:
+    """Finished runs and what they add up to.
+
+    `runs` is in task-major order. A job may be made beforehand and passed to `Taskset.run(job=...)`: it then
+    holds what has finished even where the call was cancelled.
+    """
+
+    def __init__(
+        self,
+        id: str | None = None,  # noqa: A002 - HUD's name
+        name: str = "",
+        runs: Iterable[Run] = (),
+        group: int = 1,
+        taskset_id: str | None = None,
+    ) -> None:
+        self.id = id or uuid4().hex
+        self.name = name
+        self.runs = RunList(runs)
+        self.group = group
+        self.taskset_id = taskset_id
+        self.source: str | None = None
+        """What the rows were read from."""
+        self.agent: str | None = None
+        self.path: Path | None = None
+        """The job's file; None where nothing was written."""
+        self.cancelled = False
+        """Whether it was ended early: cancelled, stopped, or out of budget (`ended_because` says)."""
+        self.ended_because: str | None = None
+        self.started_at = time.time()
+        self.ended_at: float | None = None
+        self.totals = JobSummary()
+        for run in self.runs:
+            self.totals.add(run)
+
+    @classmethod
+    async def start(cls, name: str, *, group: int = 1, taskset_id: str | None = None) -> Self:
+        """Make a job to pass to `run(job=...)`."""
+        return cls(name=name, group=group, taskset_id=taskset_id)
+
+    @classmethod
+    def load(cls, reference: str | Path, *, folder: Path | None = None) -> Self:
+        """Read a job from its file, given as a path, an id or the beginning of one.
+
+        Raises:
+            StoreError: no such job, several, or a file that cannot be read.
+        """
+        from hud.eval.record import run_of
+        from hud.store.reader import find_job, read_records
+
+        path = find_job(reference, folder)
+        job = cls(path.stem)
+        job.path = path
+        for record in read_records(path):
+            if record["kind"] == "job":
+                job._take_header(record)
+            elif record["kind"] == "rollout":
+                job.add(run_of(record))
+        return job
+
+    def _take_header(self, record: dict[str, Any]) -> None:
+        self.name = record.get("name", self.name)
+        self.group = record.get("group", self.group)
+        self.taskset_id = record.get("taskset_id", self.taskset_id)
+        self.source = record.get("source", self.source)
+        self.agent = record.get("agent", self.agent)
+        self.started_at = record.get("started_at", self.started_at)
+        self.ended_at = record.get("ended_at", self.ended_at)
+        self.cancelled = record.get("cancelled", self.cancelled)
+        self.ended_because = record.get("ended_because", self.ended_because)
+
+    def add(self, run: Run, place: Place | None = None, *, keep: bool = True) -> None:
+        """Take in a finished run; with `keep=False` only its numbers."""
+        self.totals.add(run)
+        if keep:
+            self.runs.put(run.index, run, place)
+
+    @property
+    def reward(self) -> float | None:
+        """The mean over graded runs; None where none was graded."""
+        return self.totals.mean
+
+    @property
+    def errors(self) -> list[Run]:
+        """The runs that ended without a reward."""
+        return [run for run in self.runs if run.reward is None]
+
+    @property
+    def results(self) -> dict[str, list[Run]]:
+        """The runs by their row's slug."""
+        found: dict[str, list[Run]] = {}
+        for run in self.runs:
+            found.setdefault(run.slug, []).append(run)
+        return found
+
+    @property
+    def elapsed_seconds(self) -> float:
+        """From the start to the end, or to now."""
+        return (self.ended_at or time.time()) - self.started_at
+
+    def summary(self) -> JobSummary:
+        """Return the table per task: mean, standard error, pass@k, errors, time."""
+        return self.totals
+
+    def model_dump(self, *, runs: bool = True) -> dict[str, Any]:
+        """Return the job as JSON's types: HUD's fields of `hud eval --json`, and more."""
+        totals = self.totals
+        out: dict[str, Any] = {
+            "job_id": self.id,
+            "name": self.name,
+            "source": self.source,
+            "agent": self.agent,
+            "group": self.group,
+            "run_count": totals.runs,
+            "mean_reward": totals.mean,
+            "standard_error": totals.standard_error,
+            "error_count": totals.errors,
+            "elapsed_seconds": round(self.elapsed_seconds, 6),
+            "cancelled": self.cancelled,
+            "ended_because": self.ended_because,
+            "path": None if self.path is None else str(self.path),
+            "summary": totals.model_dump(),
+        }
+        if runs:
+            out["runs"] = [run_line(run) for run in self.runs]
+        return out
+
+    def model_dump_json(self, *, indent: int | None = None, runs: bool = True) -> str:
+        """Return `model_dump` as JSON text."""
+        import json
+
+        return json.dumps(self.model_dump(runs=runs), indent=indent, ensure_ascii=False, allow_nan=False)
+
+    def __repr__(self) -> str:
+        return f"<Job {self.id[:8]} {self.name!r}: {self.totals.runs} runs, reward={self.reward}>"
+
+
+def run_line(run: Run) -> dict[str, Any]:
+    """Return one run as `hud eval --json` lists it."""
+    usage = run.trace.usage
+    return {
+        "trace_id": run.trace_id,
+        "group_id": run.group_id,
+        "slug": run.slug,
+        "env": run.task.env,
+        "task_id": run.task_id,
+        "args": run.args,
+        "reward": run.reward,
+        "error": str(run.failure) if run.failure is not None else None,
+        "failure": run.failure.model_dump(exclude_none=True) if run.failure is not None else None,
+        "status": run.trace.status,
+        "stop_reason": run.trace.stop_reason,
+        "attempts": run.attempt,
+        "phases_s": {phase: round(seconds, 6) for phase, seconds in run.phases_s.items()},
+        "seconds": round(sum(run.phases_s.values()), 6),
+        "steps": len(run.trace.steps),
+        "usage": usage.model_dump() if usage.llm_call_count else None,
+    }

@@ -1,0 +1,143 @@
+"""Limits on what a rollout and a job may spend, and the meters that hold them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hud.errors import BudgetExhaustedError, ConfigError, LimitError
+from hud.types.trace import AgentStep, SubagentStep
+from hud.values import Value
+
+if TYPE_CHECKING:
+    from hud.types.messages import Usage
+    from hud.types.trace import Step
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Limits(Value):
+    """Bounds of one rollout, and (`job_*`) of a whole job; None leaves a bound out.
+
+    `max_steps` counts the agent's turns, `max_tokens` prompt and completion, `seconds` everything from the
+    queue to the teardown. A job that reaches one of its bounds starts nothing new; what is in flight is
+    stopped at its next step (for `job_seconds`: runs to its end) and graded on what was achieved.
+    """
+
+    max_steps: int | None = None
+    max_tokens: int | None = None
+    max_cost_usd: float | None = None
+    seconds: float | None = None
+    job_steps: int | None = None
+    job_tokens: int | None = None
+    job_cost_usd: float | None = None
+    job_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not value > 0):
+                raise ConfigError(f"limit {name}={value!r} must be a number above 0, or None for no limit")
+
+    def for_row(self, max_steps: int | None) -> Limits:
+        """Return these limits with a row's own `max_steps` where it is tighter."""
+        if max_steps is None or (self.max_steps is not None and self.max_steps <= max_steps):
+            return self
+        return self.model_copy(update={"max_steps": max_steps})
+
+
+class Meter:
+    """What has been spent, in one rollout or (as `parent`) in the job around it."""
+
+    __slots__ = ("cost_usd", "exhausted", "limits", "parent", "steps", "tokens", "tripped")
+
+    def __init__(self, limits: Limits, parent: Meter | None = None) -> None:
+        self.limits = limits
+        self.parent = parent
+        self.steps = 0
+        self.tokens = 0
+        self.cost_usd = 0.0
+        self.tripped: LimitError | None = None
+        """The bound this rollout passed, also where its agent kept the error to itself."""
+        self.exhausted: str | None = None
+        """The job's bound that was reached, as a sentence; set on the job's meter alone."""
+
+    def charge(self, step: Step) -> None:
+        """Count `step`; raises `LimitError` (or `BudgetExhaustedError`, the job's) where a bound is passed.
+
+        The step is counted and kept either way: the limit stops what comes after it.
+        """
+        if isinstance(step, AgentStep):
+            usage, turns = step.usage, 1
+        elif isinstance(step, SubagentStep):
+            usage, turns = step.subagent.usage, sum(isinstance(s, AgentStep) for s in step.subagent.walk())
+        else:
+            return
+        self._add(turns, usage)
+        if self.parent is not None:
+            self.parent._add(turns, usage)
+        if isinstance(step, AgentStep) and step.done:
+            return  # the agent's last turn: nothing comes after it that a limit could stop
+        try:
+            self._hold(usage)
+        except LimitError as exc:
+            self.tripped = exc
+            raise
+
+    def next_attempt(self) -> None:
+        """Count the steps anew for a fresh placement; what was spent stays spent."""
+        self.steps = 0
+        self.tripped = None
+
+    def check(self, *, tokens: int = 0, cost_usd: float = 0.0) -> None:
+        """Raise where spending `tokens` and `cost_usd` more would pass a bound; counts nothing.
+
+        A harness calls this before a model call it can estimate.
+        """
+        limits = self.limits
+        if limits.max_tokens is not None and self.tokens + tokens > limits.max_tokens:
+            raise LimitError(
+                "max_tokens", f"{self.tokens + tokens} tokens would pass max_tokens={limits.max_tokens}"
+            )
+        if limits.max_cost_usd is not None and self.cost_usd + cost_usd > limits.max_cost_usd:
+            total = self.cost_usd + cost_usd
+            raise LimitError("max_cost_usd", f"${total:.4f} would pass max_cost_usd={limits.max_cost_usd}")
+        if self.parent is not None:
+            self.parent.hold_job(tokens, cost_usd)
+
+    def _add(self, turns: int, usage: Usage | None) -> None:
+        self.steps += turns
+        if usage is not None:
+            self.tokens += usage.total_tokens
+            self.cost_usd += usage.cost_usd or 0.0
+
+    def _hold(self, usage: Usage | None) -> None:
+        limits = self.limits
+        if usage is not None and usage.cost_usd is None and usage.llm_call_count:
+            for name in ("max_cost_usd", "job_cost_usd"):
+                if getattr(limits, name) is not None:
+                    raise LimitError(name, f"{name} cannot be held: the model's price is not known")
+        if limits.max_steps is not None and self.steps >= limits.max_steps:
+            raise LimitError("max_steps", f"the rollout took its {limits.max_steps} steps (max_steps)")
+        if limits.max_tokens is not None and self.tokens >= limits.max_tokens:
+            raise LimitError(
+                "max_tokens", f"the rollout used {self.tokens} tokens (max_tokens={limits.max_tokens})"
+            )
+        if limits.max_cost_usd is not None and self.cost_usd >= limits.max_cost_usd:
+            raise LimitError(
+                "max_cost_usd", f"the rollout cost ${self.cost_usd:.4f} (max_cost_usd={limits.max_cost_usd})"
+            )
+        if self.parent is not None:
+            self.parent.hold_job()
+
+    def hold_job(self, tokens: int = 0, cost_usd: float = 0.0) -> None:
+        """Raise `BudgetExhaustedError` where the job's bounds are reached; called on the job's meter."""
+        limits = self.limits
+        spent = (
+            ("job_steps", self.steps, limits.job_steps),
+            ("job_tokens", self.tokens + tokens, limits.job_tokens),
+            ("job_cost_usd", self.cost_usd + cost_usd, limits.job_cost_usd),
+        )
+        for name, used, bound in spent:
+            if bound is not None and used >= bound:
+                self.exhausted = f"the job used {used:g} of {name}={bound:g}"
+                raise BudgetExhaustedError(self.exhausted)

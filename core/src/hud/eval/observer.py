@@ -1,0 +1,184 @@
+"""Tells everyone what a job does: its file, sinks, and plugins' hooks; secrets are taken out first."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from hud.eval.record import run_of, run_record
+from hud.plugins.events import JobFinished, JobStarted, OpenSink, Redact, RolloutFinished, RolloutStarted
+
+if TYPE_CHECKING:
+    from hud.eval.job import Job
+    from hud.eval.run import Run
+    from hud.plugins.host import PluginHost
+    from hud.store.sink import Sink
+    from hud.store.writer import JobWriter, Place, Redactor
+
+logger = logging.getLogger("hud.eval")
+
+SINK_S = 5.0
+
+
+class Observer:
+    """Tells of one job. Every event is told once, also where the job is cancelled."""
+
+    def __init__(self, job: Job, host: PluginHost, writer: JobWriter | None) -> None:
+        self._job = job
+        self._host = host
+        self._writer = writer
+        self._sinks: list[Sink] = []
+        self._redact = redactor(host)
+        self._on_started = bool(host.implementations("hud_rollout_started"))
+        self._on_finished = bool(host.implementations("hud_rollout_finished"))
+
+    async def job_started(self, rows: int | None, options: Mapping[str, Any]) -> None:
+        """Open the sinks, write the job's own record and tell the plugins."""
+        job = self._job
+        self._sinks = await self._host.open_sinks(OpenSink(job_id=job.id, name=job.name))
+        record = {
+            "job_id": job.id,
+            "name": job.name,
+            "group": job.group,
+            "taskset_id": job.taskset_id,
+            "source": job.source,
+            "agent": job.agent,
+            "rows": rows,
+            "options": dict(options),
+            "started_at": job.started_at,
+        }
+        if self._writer is not None:
+            self._writer.job(record)
+            self._load_from(self._writer)
+        await self._to_sinks("job", record)
+        await self._host.job_started(
+            JobStarted(job_id=job.id, name=job.name, rows=rows, group=job.group, options=options)
+        )
+
+    def _load_from(self, writer: JobWriter) -> None:
+        from hud.store.reader import read_at
+
+        self._job.path = writer.path
+        self._job.runs.load = lambda place: run_of(read_at(writer.path, place))
+
+    async def job_finished(self) -> None:
+        """Write how it ended, close file and sinks, and tell the plugins."""
+        job = self._job
+        totals = job.totals
+        record = {
+            "job_id": job.id,
+            "name": job.name,
+            "started_at": job.started_at,
+            "ended_at": job.ended_at or time.time(),
+            "cancelled": job.cancelled,
+            "ended_because": job.ended_because,
+            "run_count": totals.runs,
+            "error_count": totals.errors,
+            "mean_reward": totals.mean,
+        }
+        try:
+            if self._writer is not None:
+                self._writer.job(record)
+        finally:
+            if self._writer is not None:
+                await self._writer.close()
+            await self._to_sinks("job", record)
+            for sink in self._sinks:
+                await _to_sink(sink.close())
+            await self._host.job_finished(
+                JobFinished(
+                    job_id=job.id,
+                    name=job.name,
+                    graded=totals.runs - totals.errors,
+                    errors=totals.errors,
+                    cancelled=job.cancelled,
+                    mean_reward=totals.mean,
+                    duration_s=job.elapsed_seconds,
+                )
+            )
+
+    async def rollout_started(self, run: Run) -> None:
+        """Tell that a try of a rollout begins, and keep the one before that was lost."""
+        if run.attempts and self._writer is not None:
+            self._writer.attempt({"run_id": run.trace_id, "job_id": run.job_id, **run.attempts[-1]})
+        if self._on_started:
+            await self._host.rollout_started(
+                RolloutStarted(
+                    job_id=run.job_id,
+                    run_id=run.trace_id,
+                    group_id=run.group_id,
+                    slug=run.slug,
+                    env=run.task.env,
+                    agent=run.agent_name,
+                    attempt=run.attempt,
+                )
+            )
+
+    async def finished(self, run: Run, *, started: bool = True) -> Place | None:
+        """Write the run and wait until it is on disk; then tell sinks and plugins."""
+        place: Place | None = None
+        if self._writer is not None:
+            place = await self._writer.finished(run_record(run))
+        if self._sinks:
+            await self._to_sinks("rollout", run_record(run))
+        if self._on_finished and started:
+            await self._host.rollout_finished(
+                RolloutFinished(
+                    job_id=run.job_id,
+                    run_id=run.trace_id,
+                    group_id=run.group_id,
+                    slug=run.slug,
+                    env=run.task.env,
+                    agent=run.agent_name,
+                    attempts=run.attempt,
+                    reward=run.reward,
+                    error=str(run.failure) if run.failure is not None else None,
+                    status=run.trace.status,
+                    phases_s=dict(run.phases_s),
+                )
+            )
+        return place
+
+    async def _to_sinks(self, kind: str, record: Mapping[str, Any]) -> None:
+        if not self._sinks:
+            return
+        kept = record if self._redact is None else self._redact(kind, record)
+        if kept is None:
+            return
+        for sink in self._sinks:
+            tell: Callable[[Mapping[str, Any]], Awaitable[None]] = getattr(sink, kind)
+            await _to_sink(tell(kept))
+
+
+async def _to_sink(call: Awaitable[None]) -> None:
+    try:
+        async with asyncio.timeout(SINK_S):
+            await call
+    except Exception:
+        logger.warning("a sink failed", exc_info=True)
+
+
+def redactor(host: PluginHost) -> Redactor | None:
+    """Return what takes secrets out of a record before it is kept: plugins' hooks, asked per step and per record.
+
+    None where nobody wants to, so that recording costs nothing for it.
+    """
+    if not host.implementations("hud_redact"):
+        return None
+
+    def redact(kind: str, record: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        if kind != "rollout":
+            return host.redact(Redact(kind="job" if kind == "job" else "error", record=record))
+        kept = dict(record)
+        steps = (host.redact(Redact(kind="step", record=step)) for step in record["steps"])
+        kept["steps"] = [step for step in steps if step is not None]
+        for part in ("grade", "failure"):
+            if record.get(part) is not None:
+                as_kind = "grade" if part == "grade" else "error"
+                kept[part] = host.redact(Redact(kind=as_kind, record=record[part]))
+        return host.redact(Redact(kind="grade", record=kept))
+
+    return redact

@@ -1,0 +1,56 @@
+"""How a row's place is reached, and how many rollouts it takes at once."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from hud.runtime.contract import Delegate, Features, Provider, Runtime
+
+if TYPE_CHECKING:
+    from hud.eval.phases import Connector
+
+OF_CLOUD = 32
+OF_ADDRESS = 16
+CONTAINERS_PER_CORE = 2
+LOCAL_PER_CORE = 4
+
+
+def is_delegate(runtime: Any) -> bool:
+    """Tell whether `runtime` drives whole rollouts elsewhere."""
+    return isinstance(runtime, Delegate) and not isinstance(runtime, Provider)
+
+
+def connector_for() -> Connector:
+    """Return what connects to a placement."""
+    from hud.wire.client import connect
+
+    return connect
+
+
+def default_concurrency(provider: Any) -> int:
+    """Return how many rollouts a placement takes at once unless the user says (`max_concurrent`).
+
+    What it declares itself (`max_concurrent`, the `width` of `Shared`), else by where it runs: a local process what
+    memory holds and at most 4 per core, a container 2 per core, a cloud 32, an address 16.
+    """
+    for name in ("max_concurrent", "width", "size"):
+        declared = getattr(provider, name, None)
+        if isinstance(declared, int) and not isinstance(declared, bool) and declared > 0:
+            return declared
+    if isinstance(provider, Runtime):
+        return OF_ADDRESS
+    inner = getattr(provider, "inner", None)
+    if inner is not None:
+        return default_concurrency(inner)
+    features = getattr(provider, "features", None)
+    cores = os.cpu_count() or 1
+    if not isinstance(features, Features):
+        return OF_ADDRESS
+    if features.remote:
+        return OF_CLOUD
+    if features.image:
+        return CONTAINERS_PER_CORE * cores
+    from hud.runtime.admission import local_capacity
+
+    return max(1, min(LOCAL_PER_CORE * cores, local_capacity().children))

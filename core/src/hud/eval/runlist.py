@@ -1,0 +1,85 @@
+"""The runs of a job, in order, however many."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, SupportsIndex, overload
+
+if TYPE_CHECKING:
+    from hud.eval.run import Run
+    from hud.store.writer import Place
+
+KEPT_WHOLE = 10_000
+"""Runs held in memory; beyond it, a finished run is read back from the job file when asked for."""
+
+
+class RunList(Sequence["Run"]):
+    """Finished runs in task-major order: rows as given, each row's group together.
+
+    The first `keep` runs to finish stay in memory; of later ones only their place in the job file, so that a
+    job of any length stays small. Without a job file all are kept.
+    """
+
+    __slots__ = ("_order", "_sorted", "_where", "keep", "load")
+
+    def __init__(self, runs: Iterable[Run] = (), *, keep: int = KEPT_WHOLE) -> None:
+        self._where: dict[int, Run | Place] = {}
+        self._order: list[int] = []
+        self._sorted = True
+        self.keep = keep
+        self.load: Callable[[Place], Run] | None = None
+        for place, run in enumerate(runs):
+            self.put(place, run)
+
+    def put(self, index: int, run: Run, place: Place | None = None) -> None:
+        """Add the run of position `index`; `place` is where the job file has it."""
+        if index not in self._where:
+            if self._order and index < self._order[-1]:
+                self._sorted = False
+            self._order.append(index)
+        spill = place is not None and self.load is not None and len(self._where) >= self.keep
+        self._where[index] = place if spill and place is not None else run
+
+    def append(self, run: Run) -> None:
+        """Add a run after the last."""
+        self._settle()
+        self.put(self._order[-1] + 1 if self._order else 0, run)
+
+    def extend(self, runs: Iterable[Run]) -> None:
+        """Add runs after the last."""
+        for run in runs:
+            self.append(run)
+
+    def _settle(self) -> list[int]:
+        if not self._sorted:
+            self._order.sort()
+            self._sorted = True
+        return self._order
+
+    def _get(self, index: int) -> Run:
+        found = self._where[index]
+        if isinstance(found, tuple):
+            assert self.load is not None
+            return self.load(found)
+        return found
+
+    @overload
+    def __getitem__(self, item: SupportsIndex) -> Run: ...
+    @overload
+    def __getitem__(self, item: slice) -> list[Run]: ...
+    def __getitem__(self, item: SupportsIndex | slice) -> Run | list[Run]:
+        order = self._settle()
+        if isinstance(item, slice):
+            return [self._get(index) for index in order[item]]
+        return self._get(order[item])
+
+    def __len__(self) -> int:
+        return len(self._where)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, (list, RunList)) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} runs>"

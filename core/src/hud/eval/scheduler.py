@@ -1,0 +1,273 @@
+"""Runs the rollouts of a job: lazily expanded, bounded in flight, each finished one recorded once."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from hud.errors import HudError, StoreError
+from hud.eval.failures import Failure, classify
+from hud.eval.limits import Meter
+from hud.eval.observer import Observer
+from hud.eval.options import Options, agent_name
+from hud.eval.placement import connector_for, default_concurrency
+from hud.eval.rollout import INTERRUPTED_RELEASE_S, Rollout, row_steps
+from hud.eval.run import Run
+from hud.runtime.select import Placements
+
+if TYPE_CHECKING:
+    from hud.eval.job import Job
+    from hud.eval.phases import AgentCall, Connector
+    from hud.types.task import Task
+
+Rows = Iterable["Task"] | AsyncIterable["Task"]
+Deliver = Callable[[Run], Awaitable[None]]
+
+UNREPORTED = 512
+"""Finished rollouts that may wait for the disk or for a slow reader before no further one is started."""
+
+STOP_WITHIN_S = INTERRUPTED_RELEASE_S + 3.0
+"""What a stopped job may take to give everything back before it leaves the rest behind."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Plan:
+    """What a job runs: `rows` times `group`, at most `max_concurrent` at once (None: what the placement can hold)."""
+
+    rows: Rows
+    agent: AgentCall
+    runtime: Any = None
+    group: int = 1
+    max_concurrent: int | None = None
+    options: Options = field(default_factory=Options)
+    keep_runs: bool = True
+    connector: Connector | None = None
+
+
+class Scheduler:
+    """Drives one job. `run` returns when everything has ended; `stop` makes it end early."""
+
+    def __init__(self, plan: Plan, job: Job, observer: Observer, deliver: Deliver | None = None) -> None:
+        self.plan = plan
+        self.job = job
+        self.meter = Meter(plan.options.limits)
+        self._observer = observer
+        self._deliver = deliver
+        self._agent_name = agent_name(plan.agent)
+        self._connector = plan.connector or connector_for()
+        self._live: dict[asyncio.Task[None], Rollout | None] = {}
+        self._left_behind: set[asyncio.Task[None]] = set()
+        self._busy = 0
+        self._unreported = 0
+        self._limit = plan.max_concurrent or 1
+        self._room: asyncio.Future[None] | None = None
+        self._stopping = False
+        self._broken: StoreError | None = None
+        self._placements = Placements(plan.runtime)
+
+    @property
+    def in_flight(self) -> int:
+        """Rollouts that hold a place."""
+        return self._busy
+
+    def stop(self, why: str = "stopped") -> None:
+        """Start nothing new and cancel what runs; `run` then returns with what has finished."""
+        if self._stopping:
+            return
+        self._stopping = True
+        self.job.cancelled = True
+        self.job.ended_because = self.job.ended_because or why
+        for live in self._live.values():
+            if live is not None:
+                live.interrupt()
+        self._wake()
+
+    async def run(self) -> None:
+        """Run everything; raises what the rows' source raised, or `StoreError`, after all is given back."""
+        timer = self._arm_deadline()
+        try:
+            async with self._placements:
+                try:
+                    await self._schedule()
+                except BaseException:
+                    self.stop("its rows could not be read")
+                    raise
+                finally:
+                    await self._drain()
+        finally:
+            if timer is not None:
+                timer.cancel()
+            self.job.ended_at = time.time()
+        if self._broken is not None:
+            raise self._broken
+
+    def _arm_deadline(self) -> asyncio.TimerHandle | None:
+        seconds = self.plan.options.limits.job_seconds
+        if seconds is None:
+            return None
+        return asyncio.get_running_loop().call_later(seconds, self._out_of_time, seconds)
+
+    def _out_of_time(self, seconds: float) -> None:
+        self.meter.exhausted = f"the job's {seconds:g} s are over (job_seconds)"
+        self._wake()
+
+    async def _schedule(self) -> None:
+        index = 0
+        async for row in _each(self.plan.rows):
+            provider: Any = None
+            failure: Exception | None = None
+            try:
+                provider = await self._provider(row)
+            except HudError as exc:
+                failure = exc
+            group_id = uuid4().hex
+            for _ in range(self.plan.group):
+                if not await self._has_room():
+                    return
+                self._launch(row, provider, failure, group_id, index)
+                index += 1
+
+    async def _provider(self, row: Task) -> Any:
+        """Return the row's placement, entered for the length of the job where it wants to be."""
+        provider = await self._placements.provider_for(row)
+        self._widen(provider)
+        return provider
+
+    def _widen(self, provider: Any) -> None:
+        if self.plan.max_concurrent is None:
+            self._limit = max(self._limit, default_concurrency(provider))
+
+    async def _has_room(self) -> bool:
+        """Wait for a place; False once nothing more is to start."""
+        while not self._closed() and (
+            self._busy >= self._limit or self._unreported >= UNREPORTED + self._limit
+        ):
+            await self._change()
+        return not self._closed()
+
+    def _closed(self) -> bool:
+        if self.meter.exhausted is not None and not self._stopping:
+            self.job.ended_because = self.meter.exhausted
+        return self._stopping or self._broken is not None or self.meter.exhausted is not None
+
+    def _wake(self) -> None:
+        if self._room is not None and not self._room.done():
+            self._room.set_result(None)
+
+    def _launch(self, row: Task, provider: Any, failure: Exception | None, group_id: str, index: int) -> None:
+        meter = Meter(self.plan.options.limits.for_row(row_steps(row)), self.meter)
+        run = Run(
+            task=row,
+            job_id=self.job.id,
+            group_id=group_id,
+            agent_name=self._agent_name,
+            index=index,
+            meter=meter,
+        )
+        self._busy += 1
+        self._unreported += 1
+        if failure is not None:
+            run.fail(classify(failure, "place"))
+            work = self._report(run, started=False)
+            live = None
+        else:
+            live = Rollout(
+                run,
+                self.plan.agent,
+                provider,
+                self.plan.options,
+                self._connector,
+                self._observer.rollout_started,
+            )
+            work = self._drive(live)
+        task = asyncio.get_running_loop().create_task(work)
+        self._live[task] = live
+        task.add_done_callback(self._ended)
+        if live is None:
+            self._leave()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if task in self._left_behind:
+            self._left_behind.discard(task)
+            return
+        self._live.pop(task, None)
+        self._unreported -= 1
+        if not task.cancelled() and (exc := task.exception()) is not None:
+            self._broken = (
+                exc if isinstance(exc, StoreError) else StoreError(f"a run was not recorded: {exc!r}")
+            )
+            self._broken.__cause__ = exc
+            self.stop(str(exc))
+        self._wake()
+
+    def _leave(self) -> None:
+        self._busy -= 1
+        self._wake()
+
+    async def _drive(self, live: Rollout) -> None:
+        bound = asyncio.get_running_loop().call_later(self.plan.options.hard_bound_s, self._abandon, live)
+        try:
+            await live.drive()
+        finally:
+            bound.cancel()
+            if not live.abandoned:
+                self._leave()
+        if not live.abandoned:
+            await self._report(live.run)
+
+    def _abandon(self, live: Rollout) -> None:
+        """Leave a rollout behind that is past its hard bound, and record that it ended."""
+        live.abandoned = True
+        for task in [task for task, other in self._live.items() if other is live]:
+            del self._live[task]
+            self._left_behind.add(task)
+        live.interrupt("timeout")
+        bound = self.plan.options.hard_bound_s
+        live.run.fail(
+            Failure(
+                "infrastructure",
+                "release",
+                "PhaseTimeoutError",
+                f"still not over {bound:g} s after its start, and left behind; it was in {live.phase}",
+                "runtime",
+            )
+        )
+        self._leave()
+        task = asyncio.get_running_loop().create_task(self._report(live.run))
+        self._live[task] = None
+        task.add_done_callback(self._ended)
+
+    async def _report(self, run: Run, *, started: bool = True) -> None:
+        """Record the run, then tell of it: listeners, the job, the reader of the stream."""
+        place = await self._observer.finished(run, started=started)
+        self.job.add(run, place, keep=self.plan.keep_runs)
+        if self._deliver is not None:
+            await self._deliver(run)
+
+    async def _drain(self) -> None:
+        """Wait for what runs; after `stop`, no longer than `STOP_WITHIN_S`, and leave the rest behind."""
+        while self._live and not self._stopping:
+            await self._change()
+        if self._live:
+            await asyncio.wait(set(self._live), timeout=STOP_WITHIN_S)
+        for live in [live for live in self._live.values() if live is not None]:
+            self._abandon(live)
+        while self._live:
+            await self._change()
+
+    async def _change(self) -> None:
+        self._room = asyncio.get_running_loop().create_future()
+        await self._room
+
+
+async def _each(rows: Rows) -> AsyncIterator[Task]:
+    if isinstance(rows, AsyncIterable):
+        async for row in rows:
+            yield row
+        return
+    for row in rows:
+        yield row

@@ -1,0 +1,204 @@
+"""A job from its options to its end: file, events, scheduler."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sized
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hud.errors import ConfigError, UsageError
+from hud.eval.deadlines import Deadlines
+from hud.eval.job import Job
+from hud.eval.limits import Limits
+from hud.eval.observer import Observer, redactor
+from hud.eval.options import RETRIES, Options, agent_name, check_row
+from hud.eval.scheduler import STOP_WITHIN_S, Plan, Scheduler
+from hud.runtime.select import provider_for
+
+if TYPE_CHECKING:
+    from hud.eval.phases import AgentCall, Connector
+    from hud.eval.run import Run
+    from hud.eval.taskset import Taskset
+
+_END = object()
+
+
+class JobSession:
+    """Runs one job once, either to the end (`run`) or handing out runs as they finish (`iterate`)."""
+
+    def __init__(
+        self,
+        taskset: Taskset,
+        agent: AgentCall,
+        *,
+        keep_runs: bool,
+        runtime: Any = None,
+        group: int | None = None,
+        max_concurrent: int | None = None,
+        limit: int | None = None,
+        job: Job | None = None,
+        limits: Limits | None = None,
+        deadlines: Deadlines | None = None,
+        rollout_timeout: float | None = None,
+        retries: int = RETRIES,
+        name: str | None = None,
+        jobs_dir: str | Path | bool | None = None,
+        connector: Connector | None = None,
+    ) -> None:
+        self.options = Options(
+            deadlines=deadlines if deadlines is not None else Deadlines(),
+            limits=limits if limits is not None else Limits(),
+            retries=retries,
+            rollout_timeout=rollout_timeout,
+        )
+        counts: dict[str, Any] = {"group": group, "max_concurrent": max_concurrent, "limit": limit}
+        for what, value in counts.items():
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise ConfigError(f"{what}={value!r} must be a whole number from 1")
+        if not callable(agent):
+            raise ConfigError(
+                f"agent {agent!r} cannot be called; an agent is an async callable that takes a Run"
+            )
+        self.agent = agent
+        self.runtime = runtime
+        self.job = job if job is not None else Job(name=name or taskset.name)
+        self.job.group = group or self.job.group
+        self.job.source = self.job.source or taskset.source
+        self.job.taskset_id = self.job.taskset_id or taskset.taskset_id
+        self.job.agent = agent_name(agent)
+        self._taskset = taskset
+        self._limit = limit
+        self._max_concurrent = max_concurrent
+        self._keep_runs = keep_runs
+        self._jobs_dir = jobs_dir
+        self._connector = connector
+        self._scheduler: Scheduler | None = None
+        self._working: asyncio.Task[None] | None = None
+
+    def stop(self, why: str = "stopped") -> None:
+        """End the job early: nothing new starts, what runs is cancelled; `run` returns with what has finished."""
+        over = self._working is not None and self._working.done()
+        if self._scheduler is not None and not over:
+            self._scheduler.stop(why)
+
+    @property
+    def in_flight(self) -> int:
+        """Rollouts that run now."""
+        return 0 if self._scheduler is None else self._scheduler.in_flight
+
+    async def run(self) -> None:
+        """Run to the end; see `Taskset.run` for what a cancellation does."""
+        await self._check()
+        self._working = asyncio.ensure_future(self._work(None))
+        try:
+            await asyncio.shield(self._working)
+        except asyncio.CancelledError:
+            self.stop("cancelled")
+            await self._settle()
+            raise
+
+    async def iterate(self) -> AsyncIterator[Run]:
+        """Yield each run as it ends."""
+        await self._check()
+        queue: asyncio.Queue[Any] = asyncio.Queue(maxsize=64)
+        working = self._working = asyncio.ensure_future(self._work(queue))
+        try:
+            while (item := await queue.get()) is not _END:
+                yield item
+            await working
+        finally:
+            self.stop("the reader left")
+            while not queue.empty():
+                queue.get_nowait()
+            await self._settle(queue)
+
+    async def close(self) -> None:
+        """Stop, and wait until everything is given back."""
+        self.stop("closed")
+        await self._settle()
+
+    async def _settle(self, queue: asyncio.Queue[Any] | None = None) -> None:
+        """Wait for the stopped job, bounded; its reader gone, runs it still gives out are dropped."""
+        if self._working is None:
+            return
+        deadline = asyncio.get_running_loop().time() + STOP_WITHIN_S + 2.0
+        while not self._working.done():
+            left = deadline - asyncio.get_running_loop().time()
+            if left <= 0:
+                self._working.cancel()
+                return
+            waits: set[asyncio.Future[Any]] = {self._working}
+            getting = None if queue is None else asyncio.ensure_future(queue.get())
+            if getting is not None:
+                waits.add(getting)
+            await asyncio.wait(waits, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            if getting is not None:
+                getting.cancel()
+        if not self._working.cancelled():
+            self._working.exception()
+
+    async def _check(self) -> None:
+        """Hold every row that is known to what can work, and the first one to having a placement."""
+        if self._scheduler is not None or self._working is not None:
+            raise UsageError("this job has run; make another with run() or stream()")
+        if self._taskset.is_lazy:
+            return
+        first = True
+        for row in self._taskset.rows(self._limit):  # type: ignore[union-attr]
+            check_row(row, self.agent, self.options)
+            if first:
+                await provider_for(row, self.runtime)
+                first = False
+
+    async def _work(self, queue: asyncio.Queue[Any] | None) -> None:
+        from hud.plugins.host import current_host
+
+        host = current_host()
+        writer = self._open_writer(redactor(host))
+        observer = Observer(self.job, host, writer)
+        rows = self._taskset.rows(self._limit)
+        plan = Plan(
+            rows=rows,
+            agent=self.agent,
+            runtime=self.runtime,
+            group=self.job.group,
+            max_concurrent=self._max_concurrent,
+            options=self.options,
+            keep_runs=self._keep_runs,
+            connector=self._connector,
+        )
+        self._scheduler = Scheduler(plan, self.job, observer, None if queue is None else queue.put)
+        try:
+            count = len(rows) * self.job.group if isinstance(rows, Sized) else None
+            await observer.job_started(count, self._described())
+            await self._scheduler.run()
+        finally:
+            try:
+                await observer.job_finished()
+            finally:
+                if queue is not None:
+                    await queue.put(_END)
+
+    def _described(self) -> dict[str, Any]:
+        return {
+            "max_concurrent": self._max_concurrent,
+            "limit": self._limit,
+            "retries": self.options.retries,
+            "rollout_timeout": self.options.rollout_timeout,
+            "deadlines": self.options.deadlines.model_dump(),
+            "limits": self.options.limits.model_dump(exclude_none=True),
+        }
+
+    def _open_writer(self, redact: Any) -> Any:
+        if self._jobs_dir is False:
+            return None
+        from hud.store.folder import jobs_folder
+        from hud.store.writer import JobWriter
+
+        if isinstance(self._jobs_dir, (str, Path)):
+            folder = Path(self._jobs_dir)
+            folder.mkdir(parents=True, exist_ok=True)
+        else:
+            folder = jobs_folder()
+        return JobWriter(folder, self.job.id, redact=redact)
