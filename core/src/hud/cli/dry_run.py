@@ -14,6 +14,7 @@ from hud.cli.table import columns
 
 if TYPE_CHECKING:
     from hud.cli.preparation import Prepared
+    from hud.runtime.select import Placements
     from hud.types.task import Task
 
 SHOWN = 50
@@ -52,19 +53,20 @@ def show(prepared: Prepared) -> int:
 
 async def _rows(prepared: Prepared) -> list[dict[str, Any]]:
     """Return the rows with their placements; of an endless taskset the first ones."""
+    from hud.runtime.select import Placements
+
     limit = prepared.request.limit
     if prepared.taskset.is_lazy:
         limit = min(limit or SHOWN, SHOWN)
     rows = prepared.taskset.rows(limit)
+    placements = Placements(prepared.runtime)
     if isinstance(rows, AsyncIterable):
-        return [await _described(row, prepared.runtime) async for row in rows]
-    return [await _described(row, prepared.runtime) for row in rows]
+        return [await _described(row, placements) async for row in rows]
+    return [await _described(row, placements) for row in rows]
 
 
-async def _described(row: Task, runtime: Any) -> dict[str, Any]:
-    from hud.eval.placement import place_row
-
-    provider = await place_row(row, runtime)
+async def _described(row: Task, placements: Placements) -> dict[str, Any]:
+    provider = await placements.provider_for(row)
     return {
         "slug": row.slug,
         "env": row.env,

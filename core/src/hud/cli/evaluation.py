@@ -78,6 +78,7 @@ class Evaluation:
         )
         self.tally = Tally(expected=prepared.rollouts)
         self.progress = progress_for(self.tally, every_run=request.verbosity > 0)
+        self._slugs = [] if prepared.taskset.is_lazy else [row.slug for row in prepared.taskset]
         self._lines: list[tuple[int, dict[str, Any]]] = []
 
     async def consume(self) -> None:
@@ -127,7 +128,9 @@ class Evaluation:
                 json.dumps({**job.model_dump(), "interrupted": interrupted}, ensure_ascii=False), flush=True
             )
         elif self.tally.done:
-            table = closing_table(job.summary(), group=request.group, seconds=job.elapsed_seconds)
+            table = closing_table(
+                job.summary(), group=request.group, seconds=job.elapsed_seconds, order=self._slugs
+            )
             click.echo(table, err=request.output == "jsonl")
         if interrupted:
             left = "" if self.tally.expected is None else f" of {self.tally.expected}"

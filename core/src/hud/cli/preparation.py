@@ -92,10 +92,16 @@ def _one_row(request: EvalRequest) -> Taskset:
 
 
 def _agent(request: EvalRequest, project: Project) -> Any:
-    from hud.agents.names import resolve
+    from hud.agents.names import agent_named
 
     config = {**project.agents.get(request.agent, {}), **request.config}
-    return resolve(request.agent, model=request.model, config=config)
+    if request.model is not None:
+        config["model"] = request.model
+    if request.solutions is not None:
+        if request.agent != "oracle":
+            raise UsageError(f"--source names the oracle's solutions; the agent is {request.agent!r}")
+        config["source"] = request.solutions
+    return agent_named(request.agent, **config)
 
 
 def runtime_of(text: str | None) -> Any:

@@ -13,9 +13,12 @@ ROWS = 40
 """More tasks than this are cut to the lowest; --json has them all."""
 
 
-def closing_table(summary: JobSummary, *, group: int, seconds: float, width: int | None = None) -> str:
-    """Return a line per task and one for all, in columns; the lowest rewards only where there are many tasks."""
-    tasks = list(summary.tasks.values())
+def closing_table(
+    summary: JobSummary, *, group: int, seconds: float, order: Sequence[str] = (), width: int | None = None
+) -> str:
+    """Return a line per task, sorted by `order`, and one for all; the lowest rewards only where there are many."""
+    place = {slug: i for i, slug in enumerate(order)}
+    tasks = sorted(summary.tasks.values(), key=lambda task: place.get(task.slug, len(place)))
     hidden = max(len(tasks) - ROWS, 0)
     if hidden:
         tasks = sorted(tasks, key=_lowest_first)[:ROWS]

@@ -159,14 +159,18 @@ def _row(
 async def _client(row: Task | None, url: str | None) -> AsyncIterator[Any]:
     """Connect to the served environment, or to a fresh one of `row`."""
     from hud.cli.preparation import runtime_of
-    from hud.eval.placement import connector_for, place_row
+    from hud.runtime.contract import Provider
+    from hud.runtime.select import Placements
+    from hud.wire.client import connect
 
-    connect = connector_for()
     if url is not None:
         async with connect(runtime_of(url)) as client:
             yield client
         return
     assert row is not None
-    provider = await place_row(row, None)
-    async with provider(row) as runtime, connect(runtime) as client:
-        yield client
+    async with Placements() as placements:
+        provider = await placements.provider_for(row)
+        if not isinstance(provider, Provider):
+            raise UsageError(f"{row.slug!r} runs where whole rollouts are driven elsewhere: {provider!r}")
+        async with provider(row) as runtime, connect(runtime) as client:
+            yield client
