@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from hud.errors import RuntimeStartError
 from hud.runtime import folders
 from hud.runtime.contract import Features, Runtime
+from hud.runtime.importing import forbid_while_importing
 from hud.runtime.output import OUTPUT
 from hud.runtime.process import ZygoteGoneError, with_output
-from hud.runtime.project import folder_of, resolved_source
+from hud.runtime.project import resolved_source
 from hud.runtime.secrets import child_environment
 from hud.runtime.shielding import shielded
 
@@ -95,7 +96,7 @@ class LocalRuntime:
         elif self.is_file:
             from hud.runtime import zygote_table
 
-            zygote_table.end_unused(self._key())
+            zygote_table.end(self._key())
 
     @asynccontextmanager
     async def __call__(self, task: Task) -> AsyncIterator[Runtime]:
@@ -111,11 +112,12 @@ class LocalRuntime:
             from hud.runtime.subprocess import SubprocessRuntime
 
             other = SubprocessRuntime(
-                Path(str(self.source)), env=self.env, ready_timeout=self.ready_timeout, env_vars=self.env_vars
+                str(self.source), env=self.env, ready_timeout=self.ready_timeout, env_vars=self.env_vars
             )
             async with other(task) as runtime:
                 yield runtime
             return
+        forbid_while_importing(self.source)
         limits = task.runtime_config.limits if task.runtime_config else None
         timeout_s = (limits.startup_timeout_s if limits else None) or self.ready_timeout
         token = secrets.token_hex(32)
@@ -171,14 +173,14 @@ class LocalRuntime:
             "visible": [str(zygote.folder)],
             "roots": zygote.roots,
         }
-        folder = str(folder_of(Path(zygote.key.source)))
+        folder = str(zygote.key.source.folder)
         return {"token": token, "transport": self.transport, "folder": folder, "view": view}
 
     def _key(self) -> ZygoteKey:
         from hud.runtime.zygotes import ZygoteKey
 
         source = resolved_source(str(self.source))
-        return ZygoteKey(str(source), self.env, tuple(sorted(child_environment(self.env_vars).items())))
+        return ZygoteKey(source, self.env, tuple(sorted(child_environment(self.env_vars).items())))
 
     def _tell(self, text: str) -> None:
         if text not in self._told:

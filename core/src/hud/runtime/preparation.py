@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hud.runtime import linux
+from hud.runtime.importing import importing
 
 NEEDED = (
     "asyncio",
@@ -58,7 +59,8 @@ def load(setup: dict[str, Any]) -> Any:
 
     with contextlib.suppress(OSError):
         os.chdir(setup["folder"])
-    return load_environment(setup["source"], name=setup.get("env"))
+    with importing():
+        return load_environment(setup["source"], name=setup.get("env"))
 
 
 def failure(raised: BaseException) -> dict[str, Any]:
@@ -118,9 +120,10 @@ def preload(environment: Any) -> None:
             # A backing may name a module that is only sometimes there; its own start says what is missing.
             with contextlib.suppress(ImportError):
                 importlib.import_module(name)
-    prepare_environment = getattr(environment, "prepare", None)
-    if callable(prepare_environment):
-        prepare_environment()
+    for template in environment.tasks.values():
+        # Made once, and kept by the template; its complaint about an annotation comes when it is served.
+        with contextlib.suppress(Exception):
+            _ = template.entry
 
 
 def copied_up_roots(environment: Any) -> list[str]:

@@ -2,33 +2,56 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from hud.errors import SourceError
 
 
-def resolved_source(source: str | Path) -> Path:
-    """Return the file or folder `source` names; a bare name may leave out `.py`.
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A declaration on disk: `place` is its file or folder, `attribute` what to take from it, if said."""
+
+    place: Path
+    attribute: str | None = None
+
+    @property
+    def text(self) -> str:
+        """What `load_environment` takes."""
+        return f"{self.place}:{self.attribute}" if self.attribute else str(self.place)
+
+    @property
+    def folder(self) -> Path:
+        """The folder an environment runs in: its declaration's."""
+        return self.place if self.place.is_dir() else self.place.parent
+
+    @property
+    def project(self) -> Path:
+        """The nearest folder that has a `hud.toml`, from the declaration's upwards; else that one itself."""
+        for candidate in (self.folder, *self.folder.parents):
+            if (candidate / "hud.toml").is_file():
+                return candidate
+        return self.folder
+
+
+def resolved_source(text: str | Path) -> Source:
+    """Return what `text` names: a file (`.py` may be left out), a folder, a module; any of these with `:attribute`.
 
     Raises:
         SourceError: there is none.
     """
-    path = Path(source)
-    for candidate in (path, path.with_name(path.name + ".py") if path.name else path):
+    name, colon, attribute = str(text).rpartition(":")
+    if not (colon and attribute.isidentifier() and len(name) > 1):
+        name, attribute = str(text), ""
+    path = Path(name).expanduser()
+    candidates = [path, path.with_name(f"{path.name}.py")] if path.name else [path]
+    if "." in name and "/" not in name and path.suffix != ".py":
+        module = Path(*name.split("."))
+        candidates += [module.with_suffix(".py"), module / "__init__.py"]
+    for candidate in candidates:
         if candidate.exists():
-            return candidate.resolve()
-    raise SourceError(f"{source} does not exist; give the path of a declaration file, such as env.py")
-
-
-def folder_of(source: Path) -> Path:
-    """Return the folder an environment runs in: its declaration's."""
-    return source if source.is_dir() else source.parent
-
-
-def project_of(source: Path) -> Path:
-    """Return the nearest folder above `source` that has a `hud.toml`, else the declaration's folder."""
-    folder = folder_of(source)
-    for candidate in (folder, *folder.parents):
-        if (candidate / "hud.toml").is_file():
-            return candidate
-    return folder
+            return Source(candidate.resolve(), attribute or None)
+    raise SourceError(
+        f"{text}: there is no such file, folder or module (looked in {Path.cwd()}); give the path of a declaration "
+        "file, such as env.py"
+    )

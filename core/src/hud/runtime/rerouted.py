@@ -6,12 +6,13 @@ from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hud.eval.run import Run
     from hud.runtime.contract import Runtime
     from hud.types import RuntimeConfig, Task
 
 
 class Rerouted:
-    """Hand rows to `inner` with `config` under what they ask for themselves."""
+    """Hand rows to the provider `inner` with `config` under what they ask for themselves."""
 
     def __init__(self, inner: Any, config: RuntimeConfig) -> None:
         self.inner = inner
@@ -19,19 +20,28 @@ class Rerouted:
 
     def __call__(self, task: Task) -> AbstractAsyncContextManager[Runtime]:
         """Place `task` with the merged configuration."""
-        placed: AbstractAsyncContextManager[Runtime] = self.inner(self._configured(task))
+        placed: AbstractAsyncContextManager[Runtime] = self.inner(configured(task, self.config))
         return placed
 
-    def __getattr__(self, name: str) -> Any:
-        # A delegate's `run` is offered only where the inner runtime is one.
-        if name == "run":
-            inner = self.inner.run
 
-            async def run(task: Task, agent: Any, **options: Any) -> Any:
-                return await inner(self._configured(task), agent, **options)
+class ReroutedDelegate:
+    """The same for a placement that drives rollouts itself."""
 
-            return run
-        raise AttributeError(name)
+    def __init__(self, inner: Any, config: RuntimeConfig) -> None:
+        self.inner = inner
+        self.config = config
 
-    def _configured(self, task: Task) -> Task:
-        return task.model_copy(update={"runtime_config": self.config.with_overrides(task.runtime_config)})
+    async def run(self, task: Task, agent: Any, **options: Any) -> Run:
+        """Run `task` with the merged configuration."""
+        done: Run = await self.inner.run(configured(task, self.config), agent, **options)
+        return done
+
+
+def rerouted(inner: Any, config: RuntimeConfig) -> Rerouted | ReroutedDelegate:
+    """Return `inner` with `config`; what it satisfies, the result satisfies."""
+    return Rerouted(inner, config) if callable(inner) else ReroutedDelegate(inner, config)
+
+
+def configured(task: Task, config: RuntimeConfig) -> Task:
+    """Return the row with `config`, in which what the row itself asks for wins."""
+    return task.model_copy(update={"runtime_config": config.with_overrides(task.runtime_config)})

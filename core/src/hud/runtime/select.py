@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from hud.errors import PlacementUndecidedError, SourceError, UsageError
 from hud.runtime.contract import Delegate, Features, Provider, Runtime
-from hud.runtime.rerouted import Rerouted
+from hud.runtime.rerouted import Rerouted, ReroutedDelegate, rerouted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,7 +62,7 @@ class Placements:
         """
         chosen = await self._chosen(task)
         if self._stack is not None:
-            await self._enter(chosen.inner if isinstance(chosen, Rerouted) else chosen)
+            await self._enter(chosen.inner if isinstance(chosen, (Rerouted, ReroutedDelegate)) else chosen)
         return chosen
 
     async def _enter(self, provider: Any) -> None:
@@ -87,7 +88,7 @@ class Placements:
         if answer is not None:
             return self._named(answer, task)
         if task.source is not None:
-            return self._declared(task)
+            return self._local(declaration_of(task), task)
         raise PlacementUndecidedError(
             f"nothing says where environment {task.env!r} of row {task.slug!r} runs: the row was not declared in code. "
             f"Give runtime=LocalRuntime('env.py'), runtime='tcp://host:port' or a name ({', '.join(self._names())}); "
@@ -109,6 +110,8 @@ class Placements:
         return project(self.folder)
 
     def _named(self, runtime: Any, task: Task) -> Provider | Delegate:
+        if isinstance(runtime, Path) or is_environment(runtime) or str(runtime).endswith(".py"):
+            return self._local(runtime, task)
         if isinstance(runtime, str):
             if "://" in runtime:
                 return self._once(runtime, lambda: self._from_url(runtime))
@@ -157,10 +160,9 @@ class Placements:
             f'give; choose with runtime="{names[0]}", or in hud.toml [runtime.env."{task.env}"] use = "{names[0]}"'
         )
 
-    def _declared(self, task: Task) -> Provider | Delegate:
+    def _local(self, source: Any, task: Task) -> Provider | Delegate:
         from hud.runtime.local import LocalRuntime
 
-        source = declaration_of(task)
         return self._once(
             ("local", _identity(source), task.env), lambda: LocalRuntime(source, env=_env_name(source, task))
         )
@@ -181,7 +183,7 @@ class Placements:
         else:
             key, arguments = (name, repr(sorted(options.items()))), ()
         provider = self._once(key, lambda: self._make(kind, arguments, options))
-        return Rerouted(provider, config) if config is not None else provider
+        return rerouted(provider, config) if config is not None else provider
 
     def _make(self, kind: RuntimeKind, arguments: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
         target = self.host.registry.load(kind)
@@ -244,6 +246,12 @@ def declaration_of(task: Task) -> Any:
         )
     file = getattr(source, "source_file", None)
     return Path(file) if file is not None and Path(file).is_file() else source
+
+
+def is_environment(thing: Any) -> bool:
+    """Say whether `thing` is a live environment; asking imports nothing."""
+    module = sys.modules.get("hud.environment.env")
+    return module is not None and isinstance(thing, module.Environment)
 
 
 def _env_name(source: Any, task: Task) -> str | None:

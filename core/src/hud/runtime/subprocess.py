@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from hud.errors import RuntimeStartError, SourceError
 from hud.runtime import linux
 from hud.runtime.contract import Features, Runtime
+from hud.runtime.importing import forbid_while_importing
 from hud.runtime.output import OUTPUT
-from hud.runtime.project import folder_of, resolved_source
+from hud.runtime.project import resolved_source
 from hud.runtime.secrets import child_environment
 from hud.runtime.shielding import shielded
 
@@ -73,16 +74,17 @@ class SubprocessRuntime:
     async def __call__(self, task: Task) -> AsyncIterator[Runtime]:
         """Place `task`'s environment; see `Provider`."""
         self.features.require(task.runtime_config, runtime="SubprocessRuntime")
+        forbid_while_importing(self.source)
         limits = task.runtime_config.limits if task.runtime_config else None
         timeout_s = (limits.startup_timeout_s if limits else None) or self.ready_timeout
         source = resolved_source(self.source)
         token = secrets.token_hex(32)
         process = await start_process(
-            _server_command(str(source), self.env),
-            folder=folder_of(source),
+            _server_command(source.text, self.env),
+            folder=source.folder,
             environ={**child_environment(self.env_vars), "HUD_TOKEN": token},
             output=OUTPUT.get(),
-            name=source.name,
+            name=source.place.name,
         )
         try:
             try:

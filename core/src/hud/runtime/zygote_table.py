@@ -51,7 +51,7 @@ async def _start(key: ZygoteKey, timeout_s: float, tell: Callable[[str], None]) 
     zygote = await _ready(key, timeout_s)
     if zygote.spawn_reason is None:
         return zygote
-    tell(f"{key.source}: {zygote.spawn_reason}; each rollout imports it anew, which is slower")
+    tell(f"{key.source.place}: {zygote.spawn_reason}; each rollout imports it anew, which is slower")
     modules = zygote.modules
     zygote.close()
     zygote = await _ready(replace(key, preimport=False), timeout_s)
@@ -77,8 +77,7 @@ def retire(zygote: ZygoteHandle) -> None:
     zygote.retire()
 
 
-def end_unused(key: ZygoteKey) -> None:
-    """End the zygote of `key` unless somebody uses it."""
-    found = _table.get(key)
-    if found is not None and not found.users:
+def end(key: ZygoteKey) -> None:
+    """End the zygote of `key` as soon as nobody uses it."""
+    if (found := _table.get(key)) is not None:
         retire(found)

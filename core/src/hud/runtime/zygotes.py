@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 from hud.errors import RuntimeStartError
 from hud.runtime import folders
 from hud.runtime.process import LocalProcess, ZygoteGoneError, how_it_ended, raise_failure, with_output
-from hud.runtime.project import folder_of, project_of
+from hud.runtime.project import Source
 
 _BOOT = (
     "import sys; sys.path[:] = sys.argv[3].split('\\n'); "
@@ -32,7 +32,7 @@ _CONTROL, _LIFELINE = 198, 199
 class ZygoteKey:
     """What two placements must share to be forked from one zygote."""
 
-    source: str
+    source: Source
     env: str | None
     environ: tuple[tuple[str, str], ...] = field(repr=False)
     preimport: bool = True
@@ -43,7 +43,7 @@ class ZygoteHandle:
 
     def __init__(self, key: ZygoteKey) -> None:
         self.key = key
-        self.project = project_of(Path(key.source))
+        self.project = key.source.project
         self.users = 0
         """How many children are held."""
         self.proved = False
@@ -67,9 +67,9 @@ class ZygoteHandle:
 
     def _spawn(self, control: socket.socket, lifeline: socket.socket) -> int:
         setup = {
-            "source": self.key.source,
+            "source": self.key.source.text,
             "env": self.key.env,
-            "folder": str(folder_of(Path(self.key.source))),
+            "folder": str(self.key.source.folder),
             "preimport": self.key.preimport,
             "sys_path": sys.path,
             "folders": [str(self.folder), *map(str, self.uppers)],
@@ -103,11 +103,13 @@ class ZygoteHandle:
                 report = json.loads(await _receive(self._control) or b"{}")
                 ended = None if report else json.loads(await _receive(self._lifeline) or b"{}")
         except TimeoutError:
-            text = f"{self.key.source} did not finish importing within {timeout_s:g} s"
+            text = f"{self.key.source.place} did not finish importing within {timeout_s:g} s"
             raise RuntimeStartError(with_output(text, self.log)) from None
         if ended is not None:
             how = how_it_ended(ended.get("zygote_ended"))
-            raise RuntimeStartError(with_output(f"importing {self.key.source}: the process {how}", self.log))
+            raise RuntimeStartError(
+                with_output(f"importing {self.key.source.place}: the process {how}", self.log)
+            )
         if "failed" in report:
             raise_failure(report["failed"], self.log)
         self.modules = [(path, stamp, size) for path, stamp, size in report.get("modules", ())]
@@ -133,7 +135,7 @@ class ZygoteHandle:
         request["socket"] = str(socket_path) if request.pop("transport") == "unix" else ""
         request["view"]["uppers"] = [str(upper / f"{number:x}") for upper in self.uppers]
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        process = LocalProcess(ours, log or own_log, Path(self.key.source).name)
+        process = LocalProcess(ours, log or own_log, self.key.source.place.name)
         process.written = [Path(path) for path in request["view"]["uppers"]]
         process.own_files = [socket_path, own_log]
         try:
@@ -158,7 +160,7 @@ class ZygoteHandle:
                 await _writable(self._control)
             except OSError as error:
                 raise ZygoteGoneError(
-                    f"the zygote of {self.key.source} has ended: {error.strerror}"
+                    f"the zygote of {self.key.source.place} has ended: {error.strerror}"
                 ) from error
 
     def release(self) -> None:
