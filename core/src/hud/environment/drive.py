@@ -13,6 +13,7 @@ from hud.environment.faults import author_fault
 from hud.environment.payload import NotJSONError, to_json
 from hud.environment.prompts import prompt_reply
 from hud.environment.rewards import reward_reply
+from hud.environment.tracebacks import stack_of_waiting
 from hud.errors import AuthoringError, EnvironmentFault, HudError, RewardError
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class Drive:
         self._outbox = outbox
         self._frame_bytes = frame_bytes
         self._teardown = teardown
+        self._generator: Any = None
         self._stopping = False
         self._said_score = False
         self._answer: asyncio.Future[Any] | None = None
@@ -114,22 +116,21 @@ class Drive:
         _settle(self.ended, None)
 
     def where_it_hangs(self) -> str:
-        """Describe what a drive that does not end is doing: the task's stack, or the thread's."""
-        import io
-
-        if self._task is None or self._task.done():
-            return self._author.stack()
-        report = io.StringIO()
-        try:
-            self._task.print_stack(file=report)
-        except RuntimeError:
-            return self._author.stack()
-        return report.getvalue() + self._author.stack()
+        """Describe what a drive that does not end is doing: where its task waits, or what its thread executes."""
+        return stack_of_waiting(self._generator) + self._author.stack()
 
     # On the author's loop.
 
     def _begin(self, context: Context) -> None:
         self._task = self._author.loop.create_task(self._run(), context=context)
+        self._task.add_done_callback(self._over)
+
+    def _over(self, _: asyncio.Task[None]) -> None:
+        """End what was cancelled before it ran its first line, and so never reached `_run`."""
+        if self.phase is not Phase.ENDED:
+            self.phase = Phase.ENDED
+            self._fail(EnvironmentFault(f"{self.template.where} was cancelled"))
+            self._outbox.post(_settle, self.ended, None)
 
     def _resume(self, answer: Any) -> None:
         if self._answer is not None and not self._answer.done():
@@ -151,15 +152,14 @@ class Drive:
             self._task.cancel()
 
     async def _run(self) -> None:
-        generator: Any = None
         try:
-            generator = self.template.function(**self._arguments)
+            self._generator = generator = self.template.function(**self._arguments)
             await self._play(generator)
         except BaseException as raised:  # noqa: BLE001 - whatever author code raises is a typed outcome
             self._fail(self._typed(raised))
         finally:
             self.phase = Phase.CLEANING
-            await self._clean(generator)
+            await self._clean(self._generator)
             self.phase = Phase.ENDED
             if not self._said_score:
                 self._fail(EnvironmentFault(f"{self.template.where} was cancelled"))

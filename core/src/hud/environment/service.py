@@ -93,6 +93,11 @@ class EnvironmentService:
         self._sessions.add(session)
         return session
 
+    @property
+    def block_reports(self) -> list[str]:
+        """The stacks of author code that blocked its loop, newest last."""
+        return self._watch.reports
+
     # What sessions ask.
 
     def template(self, task_id: str) -> Template:

@@ -70,9 +70,12 @@ class EnvironmentSession:
         except asyncio.CancelledError:
             self._let_go(drive)
             raise
+        let_go = self._drive is not drive
         if outcome.error is not None:
             self._let_go(drive)
             await self._wait_for_cleanup(drive)
+        elif let_go:
+            raise EnvironmentFault(f"{template.where} was cancelled while starting")
         return outcome.get()
 
     async def grade(self, answer: Any) -> dict[str, Any]:
@@ -88,6 +91,7 @@ class EnvironmentSession:
                     outcome = await self._score(drive, answer)
             else:
                 outcome = await self._score(drive, answer)
+            let_go = self._drive is not drive
             self._drive = None if self._drive is drive else self._drive
             await self._wait_for_cleanup(drive)
         except BaseException:
@@ -98,6 +102,8 @@ class EnvironmentSession:
         if not drive.ended.done():
             service.release_later(drive, self)
         reply = outcome.get()
+        if let_go:
+            raise EnvironmentFault(f"{drive.template.where} was cancelled while grading")
         return self._with_problems(drive, reply) if drive.problems or not drive.ended.done() else reply
 
     async def cancel(self) -> None:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import traceback
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 _OURS = str(Path(__file__).resolve().parent.parent) + "/"
+_STDLIB = str(Path(traceback.__file__).resolve().parent) + "/"
+_FRAMES = ("cr_frame", "ag_frame", "gi_frame")
+_AWAITED = ("cr_await", "ag_await", "gi_yieldfrom")
 _HIDDEN = ("<frozen importlib", "<frozen runpy")
 
 
@@ -49,7 +53,20 @@ def describe(error: BaseException) -> str:
 def stack_of_thread(frame: FrameType) -> str:
     """Return the stack of a running thread, without our frames."""
     stack = [entry for entry in traceback.extract_stack(frame) if not is_ours(entry.filename)]
-    return "".join(traceback.format_list(stack))
+    first = next((i for i, entry in enumerate(stack) if not entry.filename.startswith(_STDLIB)), len(stack))
+    return "".join(traceback.format_list(stack[first:]))
+
+
+def stack_of_waiting(generator: Any) -> str:
+    """Return where a suspended async generator waits: its own frame, then those of what it awaits."""
+    frames: list[tuple[FrameType, int]] = []
+    frame = getattr(generator, "ag_frame", None)
+    waiting = getattr(generator, "ag_await", None)
+    while frame is not None:
+        frames.append((frame, frame.f_lineno))
+        frame = next((f for name in _FRAMES if (f := getattr(waiting, name, None)) is not None), None)
+        waiting = next((w for name in _AWAITED if (w := getattr(waiting, name, None)) is not None), None)
+    return "".join(traceback.format_list(traceback.StackSummary.extract(iter(frames))))
 
 
 def _strip(report: traceback.TracebackException, seen: set[int]) -> None:
