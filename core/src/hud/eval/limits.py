@@ -104,6 +104,12 @@ class Meter:
         if self.parent is not None:
             self.parent.hold_job(tokens, cost_usd)
 
+    def spend(self, usage: Usage) -> None:
+        """Count what a grader's model used; the next step or check holds it against the limits."""
+        self._add(0, usage)
+        if self.parent is not None:
+            self.parent._add(0, usage)
+
     def _add(self, turns: int, usage: Usage | None) -> None:
         self.steps += turns
         if usage is not None:

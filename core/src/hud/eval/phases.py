@@ -1,10 +1,14 @@
-"""The six phases of a rollout: place, connect, start, act, grade, release."""
+"""The six phases of a rollout: place, connect, start, act, grade, release.
+
+One function each, called in this order by one task. `place` to `grade` raise what ended them; `release` is called in
+every case and never raises.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -16,10 +20,14 @@ if TYPE_CHECKING:
     from hud.eval.deadlines import Deadlines, Phase
     from hud.eval.run import Run
     from hud.runtime.contract import Provider, Runtime
+    from hud.types.task import Task
 
 T = TypeVar("T")
 AgentCall: TypeAlias = Callable[["Run"], Awaitable[Any]]
-Connector: TypeAlias = Callable[["Runtime"], AbstractAsyncContextManager[Any]]
+Connector: TypeAlias = Callable[["Runtime", "Task", "Run"], AbstractAsyncContextManager[Any]]
+"""Connects to a row's placement (or its verifier's) for a run."""
+
+PlaceRow: TypeAlias = Callable[["Task"], Awaitable[Any]]
 
 FAREWELL_S = 2.0
 """What ending a session politely may take before the connection is simply closed."""
@@ -28,37 +36,44 @@ FAREWELL_S = 2.0
 class Attempt:
     """One try of a rollout: what it has acquired, and the way to give it back.
 
-    The phases are called in order by one task; `release` is called last in every case and never raises.
+    `place_row` finds where a verifier of another environment runs.
     """
 
     def __init__(
-        self, run: Run, agent: AgentCall, provider: Provider, deadlines: Deadlines, connector: Connector
+        self,
+        run: Run,
+        agent: AgentCall,
+        provider: Provider,
+        deadlines: Deadlines,
+        connector: Connector,
+        place_row: PlaceRow | None = None,
     ) -> None:
         self.run = run
         self.agent = agent
         self.provider = provider
         self.deadlines = deadlines
         self.connector = connector
+        self.place_row = place_row
         self.phase: Phase = "place"
         self.runtime: Runtime | None = None
         self.client: Any = None
-        self.owes_grade = False
-        """A task is started that nothing has graded or cancelled yet."""
-        self._stack = AsyncExitStack()
-        self._death: asyncio.Task[str] | None = None
+        self.verifier_client: Any = None
+        self.owing: list[Any] = []
+        """Clients with a task that nothing has graded or cancelled yet."""
+        self.stack = AsyncExitStack()
 
-    async def within(self, phase: Phase, step: Awaitable[T], seconds: float | None = None) -> T:
-        """Await `step` under the deadline of `phase` and add what it took to the run.
+    async def within(self, phase: Phase, work: Awaitable[T], seconds: float | None = None) -> T:
+        """Await `work` under the deadline of `phase` and add what it took to the run.
 
         asyncio's timeout and not a cancel scope: a placement entered here is left in another phase, which
         scopes that nest would not survive.
         """
         self.phase = phase
-        deadline = getattr(self.deadlines, phase) if seconds is None else seconds
+        deadline: float = getattr(self.deadlines, phase) if seconds is None else seconds
         begun = time.perf_counter()
         try:
             async with asyncio.timeout(deadline) as limit:
-                return await step
+                return await work
         except TimeoutError as exc:
             if limit.expired() and not isinstance(exc, PhaseTimeoutError):
                 raise PhaseTimeoutError(phase, deadline) from exc
@@ -70,49 +85,75 @@ class Attempt:
 
 async def place(attempt: Attempt) -> None:
     """Ask the provider for an address; from here on `release` gives it back."""
-    attempt.runtime = await attempt._stack.enter_async_context(attempt.provider(attempt.run.task))
+    entering = attempt.stack.enter_async_context(attempt.provider(attempt.run.task))
+    attempt.runtime = await attempt.within("place", entering)
     attempt.run.runtime = attempt.runtime.url
-    process = attempt.runtime.params.get("process")
-    if process is not None:
-        attempt._death = asyncio.ensure_future(process.died())
 
 
 async def connect(attempt: Attempt) -> None:
-    """Say hello."""
+    """Say hello; a placement that asks for longer to become ready (`ready_timeout`) gets it."""
     assert attempt.runtime is not None
-    attempt.client = await attempt._stack.enter_async_context(attempt.connector(attempt.runtime))
+    attempt.client = await attempt.within(
+        "connect",
+        attempt.stack.enter_async_context(attempt.connector(attempt.runtime, attempt.run.task, attempt.run)),
+        _ready_seconds(attempt.runtime, attempt.deadlines),
+    )
     attempt.run.attach(attempt.client)
+
+
+def _ready_seconds(runtime: Runtime, deadlines: Deadlines) -> float:
+    asked = runtime.params.get("ready_timeout")
+    return deadlines.connect if asked is None else max(deadlines.connect, float(asked))
 
 
 async def start(attempt: Attempt) -> None:
     """Run the template to its first yield: the prompt."""
     run = attempt.run
-    attempt.owes_grade = True
-    run.begin(await attempt.client.start_task(run.task.id, run.task.args))
+    attempt.owing.append(attempt.client)
+    run.begin(await attempt.within("start", attempt.client.start_task(run.task.id, run.task.args)))
 
 
 async def act(attempt: Attempt, seconds: float) -> Failure | None:
     """Await the agent; returns its failure, which is graded all the same, and raises the placement's."""
     run = attempt.run
     attempt.phase = "act"
+    gone = _watched(attempt)
     begun = time.perf_counter()
     try:
-        outcome = await call_agent(attempt.agent, run, seconds=seconds, death=attempt._death)
+        outcome = await call_agent(attempt.agent, run, seconds=seconds, death=gone)
     finally:
         run.phases_s["act"] = time.perf_counter() - begun
+        if gone is not None:
+            gone.cancel()
     if outcome.stray:
-        run.problems.append(
-            classify(HudError("the agent ignored its cancellation and was left running"), "act")
-        )
-    failure = _read_outcome(run, outcome, seconds, attempt._death)
-    if failure is not None and failure.kind not in ("infrastructure", "limit"):
+        stray = HudError("the agent ignored its cancellation and was left running")
+        run.problems.append(classify(stray, "act"))
+    if outcome.ended == "died":
+        assert gone is not None
+        raise _why_gone(gone)
+    failure = _read_outcome(run, outcome, seconds)
+    if failure is not None and failure.kind != "limit":
         run.fail(failure)
     return failure
 
 
-def _read_outcome(
-    run: Run, outcome: Outcome, seconds: float, death: asyncio.Task[str] | None
-) -> Failure | None:
+def _watched(attempt: Attempt) -> asyncio.Future[Exception] | None:
+    """Return what resolves when the placement is lost; None for one in this process, which cannot be."""
+    watch = getattr(attempt.client, "gone", None)
+    if watch is None or attempt.runtime is None or attempt.runtime.params.get("service") is not None:
+        return None
+    watching: asyncio.Future[Exception] = asyncio.ensure_future(watch())
+    return watching
+
+
+def _why_gone(gone: asyncio.Future[Exception]) -> Exception:
+    if gone.cancelled():
+        return RuntimeDiedError("the placement ended")
+    broken = gone.exception()
+    return gone.result() if broken is None else RuntimeDiedError(f"the placement ended: {broken}")
+
+
+def _read_outcome(run: Run, outcome: Outcome, seconds: float) -> Failure | None:
     trace = run.trace
     if outcome.ended == "returned":
         if outcome.value is not None and trace.content is None:
@@ -124,9 +165,6 @@ def _read_outcome(
     if outcome.ended == "deadline":
         trace.stop_reason = "timeout"
         return classify(PhaseTimeoutError("act", seconds), "act")
-    if outcome.ended == "died":
-        assert death is not None
-        raise RuntimeDiedError(_how_it_died(death))
     error = outcome.error
     assert error is not None
     if isinstance(error, LimitError):
@@ -142,62 +180,68 @@ def _read_outcome(
 
 
 async def grade(attempt: Attempt) -> None:
-    """Send the answer in and take the grade; the key makes a repeated request harmless."""
+    """Send the answer in and take the grade; the key makes a repeated request harmless.
+
+    A row with a verifier is graded by it: the row's own task is graded first, which ends the agent's processes, then
+    the verifier is started and gets that whole reply as its answer.
+    """
     run = attempt.run
-    reply = await attempt.client.grade(run.answer, key=run.attempt_key)
-    attempt.owes_grade = False
-    run.finish(reply)
+    verifier = run.task.verifier
+    if verifier is None:
+        run.finish(await _grade(attempt, attempt.client, run.answer, run.attempt_key))
+        return
+    frame = await _grade(attempt, attempt.client, run.answer, f"{run.attempt_key}.agent")
+    run.note_evaluation(run.task.id, run.answer, frame)
+    client = attempt.client if run.task.shares_verifier_runtime else await _verifier_client(attempt, verifier)
+    attempt.owing.append(client)
+    await attempt.within("start", client.start_task(verifier.id, verifier.args))
+    run.finish(await _grade(attempt, client, frame, run.attempt_key), verifier.id, frame)
+
+
+async def _grade(attempt: Attempt, client: Any, answer: Any, key: str) -> Mapping[str, Any]:
+    reply: Mapping[str, Any] = await attempt.within("grade", client.grade(answer, key=key))
+    attempt.owing.remove(client)
+    return reply
+
+
+async def _verifier_client(attempt: Attempt, verifier: Task) -> Any:
+    """Place and connect the verifier's environment beside the agent's, which is held until both are released.
+
+    What the agent left behind is not carried over: a verifier in another environment sees the reply alone.
+    """
+    if attempt.place_row is None:
+        raise HudError(f"verifier {verifier.slug!r} runs elsewhere, but nothing says where")
+    provider = await attempt.place_row(verifier)
+    runtime = await attempt.within("place", attempt.stack.enter_async_context(provider(verifier)))
+    entering = attempt.stack.enter_async_context(attempt.connector(runtime, verifier, attempt.run))
+    seconds = _ready_seconds(runtime, attempt.deadlines)
+    attempt.verifier_client = await attempt.within("connect", entering, seconds)
+    return attempt.verifier_client
 
 
 async def release(attempt: Attempt, seconds: float) -> None:
-    """End the session and give the placement back; what fails here is noted with the run, never raised."""
+    """End the sessions and give back what was placed, latest first; what fails here is noted with the run."""
     run = attempt.run
+    clients = [client for client in (attempt.verifier_client, attempt.client) if client is not None]
     try:
-        if attempt.client is not None:
-            await attempt.within("release", _farewell(attempt), min(seconds, 2 * FAREWELL_S))
+        if clients:
+            await attempt.within("release", _farewell(attempt, clients), min(seconds, 3 * FAREWELL_S))
     except Exception as exc:  # noqa: BLE001 - the placement is given back whatever became of the session
-        _note(run, exc)
+        run.problems.append(classify(exc, "release"))
     run.attach(None)
-    attempt.client = None
-    if attempt._death is not None:
-        attempt._death.cancel()
+    attempt.client = attempt.verifier_client = None
     try:
-        await attempt.within("release", attempt._stack.aclose(), seconds)
+        await attempt.within("release", attempt.stack.aclose(), seconds)
     except Exception as exc:  # noqa: BLE001 - a teardown that fails does not change what was graded
-        _note(run, exc)
+        run.problems.append(classify(exc, "release"))
 
 
-async def _farewell(attempt: Attempt) -> None:
-    if attempt._death is not None and attempt._death.done():
-        return
-    try:
-        if attempt.owes_grade:
-            async with asyncio.timeout(FAREWELL_S):
-                await attempt.client.cancel()
-        async with asyncio.timeout(FAREWELL_S):
-            await attempt.client.bye()
-    except (ConnectionLostError, TimeoutError):
-        pass  # the connection is closed next; there is nothing more to say on it
-
-
-def _note(run: Run, exc: Exception) -> None:
-    run.problems.append(classify(exc, "release"))
-
-
-async def explain_loss(attempt: Attempt, exc: Exception) -> Exception:
-    """Return how the placement died where that is why the connection was lost, else `exc`."""
-    if not isinstance(exc, ConnectionLostError) or attempt._death is None:
-        return exc
-    await asyncio.wait({attempt._death}, timeout=0.2)
-    if not attempt._death.done():
-        return exc
-    died = RuntimeDiedError(_how_it_died(attempt._death))
-    died.__cause__ = exc
-    return died
-
-
-def _how_it_died(death: asyncio.Task[str]) -> str:
-    if death.cancelled():
-        return "the placement ended"
-    error = death.exception()
-    return f"the placement ended: {error}" if error is not None else death.result()
+async def _farewell(attempt: Attempt, clients: list[Any]) -> None:
+    for client in clients:
+        try:
+            if client in attempt.owing:
+                async with asyncio.timeout(FAREWELL_S):
+                    await client.cancel()
+            await client.bye()
+        except (ConnectionLostError, RuntimeDiedError, TimeoutError):
+            continue  # its connection is closed next; there is nothing more to say on it

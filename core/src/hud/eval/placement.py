@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 from hud.runtime.contract import Delegate, Features, Provider, Runtime
 
 if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    from hud.eval.deadlines import Deadlines
+    from hud.eval.hosting import GraderModels
     from hud.eval.phases import Connector
+    from hud.eval.run import Run
+    from hud.types.task import Task
 
 OF_CLOUD = 32
 OF_ADDRESS = 16
@@ -21,11 +27,23 @@ def is_delegate(runtime: Any) -> bool:
     return isinstance(runtime, Delegate) and not isinstance(runtime, Provider)
 
 
-def connector_for() -> Connector:
-    """Return what connects to a placement."""
+def connector_for(deadlines: Deadlines, models: GraderModels) -> Connector:
+    """Return what connects to a row's placement, the row's start sent along with the hello."""
     from hud.wire.client import connect
+    from hud.wire.settings import ClientSettings
 
-    return connect
+    settings = ClientSettings(start_s=deadlines.start, grade_s=deadlines.grade)
+
+    def connector(runtime: Runtime, task: Task, run: Run) -> AbstractAsyncContextManager[Any]:
+        return connect(
+            runtime,
+            ready_timeout=deadlines.connect,
+            host_model=models.for_run(run),
+            settings=settings,
+            prestart=(task.id, task.args),
+        )
+
+    return connector
 
 
 def default_concurrency(provider: Any) -> int:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from hud.errors import HudError, PhaseTimeoutError
 from hud.eval import phases
 from hud.eval.failures import Failure, classify
+from hud.eval.hosting import GraderModels
 from hud.eval.limits import Meter
 from hud.eval.options import Options, act_seconds, agent_for_row, agent_name, check_row
-from hud.eval.phases import AgentCall, Attempt, Connector
+from hud.eval.phases import AgentCall, Attempt, Connector, PlaceRow
 from hud.eval.placement import connector_for, is_delegate
 from hud.eval.run import Run
 from hud.runtime.contract import Delegate
@@ -44,6 +45,7 @@ class Rollout:
         options: Options,
         connector: Connector,
         on_attempt: Callable[[Run], Any] | None = None,
+        place_row: PlaceRow | None = None,
     ) -> None:
         self.run = run
         self.agent = agent
@@ -54,6 +56,7 @@ class Rollout:
         self._current: Attempt | None = None
         self.abandoned = False
         self._on_attempt = on_attempt
+        self._place_row = place_row
         self._interrupted: Why | None = None
         self._releasing = False
 
@@ -154,22 +157,22 @@ class Rollout:
         """Go through the phases once; returns the failure that ended it before a grade."""
         run = self.run
         provider: Any = self.provider
-        attempt = Attempt(run, self.agent, provider, self.options.deadlines, self.connector)
+        deadlines = self.options.deadlines
+        attempt = Attempt(run, self.agent, provider, deadlines, self.connector, self._place_row)
         failure: Failure | None = None
         interrupted = False
         self._current = attempt
         try:
-            await attempt.within("place", phases.place(attempt))
-            await attempt.within("connect", phases.connect(attempt))
-            await attempt.within("start", phases.start(attempt))
+            await phases.place(attempt)
+            await phases.connect(attempt)
+            await phases.start(attempt)
             failure = await phases.act(attempt, act_seconds(run.task, self.agent, self.options))
-            await attempt.within("grade", phases.grade(attempt))
+            await phases.grade(attempt)
             failure = None
         except asyncio.CancelledError:
             interrupted = True
         except Exception as exc:  # noqa: BLE001 - classed and recorded; the caller decides on a retry
-            why = classify(await phases.explain_loss(attempt, exc), attempt.phase)
-            failure = self._weigh(failure, why)
+            failure = self._weigh(failure, classify(exc, attempt.phase))
         self._releasing = True
         interrupted = interrupted or self._interrupted is not None
         await phases.release(attempt, self._release_seconds(interrupted))
@@ -248,9 +251,11 @@ async def rollout(
         agent_name=agent_name(agent),
         meter=meter,
     )
-    async with Placements(runtime) as placements:
+    async with GraderModels() as models, Placements(runtime) as placements:
         provider = await placements.provider_for(task)
-        return await supervise(Rollout(run, agent, provider, options, connector_for()))
+        connector = connector_for(options.deadlines, models)
+        live = Rollout(run, agent, provider, options, connector, place_row=placements.provider_for)
+        return await supervise(live)
 
 
 def row_steps(task: Task) -> int | None:

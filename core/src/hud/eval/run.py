@@ -194,10 +194,20 @@ class Run:
         call = TaskCall("setup", self.task.id, self.task.args, dict(reply))
         self.trace.record(Step(source="task", task_call=call))
 
-    def finish(self, reply: Mapping[str, Any]) -> None:
-        """Take in the reply to `tasks.grade`; raises `RewardError` where its score is no finite number."""
+    def finish(self, reply: Mapping[str, Any], task_id: str | None = None, answer: Any = None) -> None:
+        """Take in the reply to `tasks.grade`, of the row's verifier where `task_id` names it.
+
+        Raises:
+            RewardError: its score is no finite number; the run stays ungraded.
+        """
+        if task_id is None:
+            task_id, answer = self.task.id, self.trace.content
+        self.note_evaluation(task_id, answer, reply)
         self.grade = Grade.from_dict(reply)
-        call = TaskCall("evaluate", self.task.id, {"answer": self.trace.content}, dict(reply))
+
+    def note_evaluation(self, task_id: str, answer: Any, reply: Mapping[str, Any]) -> None:
+        """Record that a task was graded."""
+        call = TaskCall("evaluate", task_id, {"answer": answer}, dict(reply))
         self.trace.record(Step(source="task", task_call=call))
 
     def attach(self, client: Any) -> None:

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from hud.errors import HudError, StoreError
 from hud.eval.failures import Failure, classify
+from hud.eval.hosting import GraderModels
 from hud.eval.limits import Meter
 from hud.eval.observer import Observer
 from hud.eval.options import Options, agent_name
@@ -45,6 +46,7 @@ class Plan:
     max_concurrent: int | None = None
     options: Options = field(default_factory=Options)
     keep_runs: bool = True
+    host_models: tuple[str, ...] = ("*",)
     connector: Connector | None = None
 
 
@@ -58,7 +60,8 @@ class Scheduler:
         self._observer = observer
         self._deliver = deliver
         self._agent_name = agent_name(plan.agent)
-        self._connector = plan.connector or connector_for()
+        self._models = GraderModels(plan.host_models)
+        self._connector = plan.connector or connector_for(plan.options.deadlines, self._models)
         self._live: dict[asyncio.Task[None], Rollout | None] = {}
         self._left_behind: set[asyncio.Task[None]] = set()
         self._busy = 0
@@ -90,7 +93,7 @@ class Scheduler:
         """Run everything; raises what the rows' source raised, or `StoreError`, after all is given back."""
         timer = self._arm_deadline()
         try:
-            async with self._placements:
+            async with self._models, self._placements:
                 try:
                     await self._schedule()
                 except BaseException:
@@ -182,6 +185,7 @@ class Scheduler:
                 self.plan.options,
                 self._connector,
                 self._observer.rollout_started,
+                self._placements.provider_for,
             )
             work = self._drive(live)
         task = asyncio.get_running_loop().create_task(work)

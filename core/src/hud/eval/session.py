@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sized
+from collections.abc import AsyncIterator, Iterable, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,7 @@ class JobSession:
         retries: int = RETRIES,
         name: str | None = None,
         jobs_dir: str | Path | bool | None = None,
+        host_models: Iterable[str] = ("*",),
         connector: Connector | None = None,
     ) -> None:
         self.options = Options(
@@ -72,6 +73,7 @@ class JobSession:
         self._max_concurrent = max_concurrent
         self._keep_runs = keep_runs
         self._jobs_dir = jobs_dir
+        self._host_models = tuple(host_models)
         self._connector = connector
         self._scheduler: Scheduler | None = None
         self._working: asyncio.Task[None] | None = None
@@ -166,6 +168,7 @@ class JobSession:
             max_concurrent=self._max_concurrent,
             options=self.options,
             keep_runs=self._keep_runs,
+            host_models=self._host_models,
             connector=self._connector,
         )
         self._scheduler = Scheduler(plan, self.job, observer, None if queue is None else queue.put)

@@ -174,7 +174,7 @@ class Taskset:
         `runtime` where to run; `group` attempts at each row; `max_concurrent` rollouts in flight (default: what
         the placement takes); `limit` rows at most; `job` to fill; `limits`; `deadlines`; `rollout_timeout`
         seconds for each, from queue to teardown; `retries` of infrastructure; `name` of the job; `jobs_dir` for
-        its file (False: none).
+        its file (False: none); `host_models` that graders may ask this side for (patterns of names).
         """
         return RunStream(self._session(agent, options, keep_runs=False))
 
