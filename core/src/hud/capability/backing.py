@@ -31,6 +31,15 @@ class Backing(Protocol):
 
 
 @runtime_checkable
+class ListensElsewhere(Protocol):
+    """A backing whose capabilities listen somewhere else than their manifest urls say: on a unix socket, say."""
+
+    def stream_address(self, name: str) -> tuple[str, int] | str | None:
+        """Return (host, port) or a unix socket's path for the capability `name`; None where its url holds."""
+        ...
+
+
+@runtime_checkable
 class ContainsAgent(Protocol):
     """A backing in which the agent runs processes."""
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from hud.capability.backing import ContainsAgent
+from hud.capability.backing import ContainsAgent, ListensElsewhere
 from hud.environment.arguments import BAD_PARAMS, close_names
 from hud.environment.author import STOP_GRACE_S, AuthorLoop
 from hud.environment.blocking import BlockWatch
@@ -86,6 +86,15 @@ class EnvironmentService:
         if self._entries is None or self._entries[0] != count:
             self._entries = count, [dict(template.entry) for template in self.env.tasks.values()]
         return self._entries[1]
+
+    def stream_address(self, name: str) -> tuple[str, int] | str | None:
+        """Return where a capability really listens: (host, port), a unix socket's path, or None for its url."""
+        for backing in self.backings:
+            if isinstance(backing, ListensElsewhere):
+                address = backing.stream_address(name)
+                if address is not None:
+                    return address
+        return None
 
     def open_session(self, session_id: str, host: HostCalls | None = None) -> EnvironmentSession:
         """Make the task side of a new session."""

@@ -8,6 +8,7 @@ from types import FrameType
 from typing import Any
 
 _OURS = str(Path(__file__).resolve().parent.parent) + "/"
+_KITS = f"{_OURS}testing/"  # its templates are an author's
 _STDLIB = str(Path(traceback.__file__).resolve().parent) + "/"
 _FRAMES = ("cr_frame", "ag_frame", "gi_frame")
 _AWAITED = ("cr_await", "ag_await", "gi_yieldfrom")
@@ -16,7 +17,9 @@ _HIDDEN = ("<frozen importlib", "<frozen runpy")
 
 def is_ours(filename: str) -> bool:
     """Whether a frame of `filename` is the product's or the import system's own."""
-    return filename.startswith((_OURS, *_HIDDEN)) or "/importlib/" in filename or "/asyncio/" in filename
+    if filename.startswith(_OURS):
+        return not filename.startswith(_KITS)
+    return filename.startswith(_HIDDEN) or "/importlib/" in filename or "/asyncio/" in filename
 
 
 def author_traceback(error: BaseException) -> str:
