@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import traceback
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from hud.errors import (
@@ -77,7 +77,7 @@ class FakeSession:
         self._generator: AsyncGenerator[Any, Any] | None = None
         self._task_id = ""
         self._running: asyncio.Task[Any] | None = None
-        self._cleanups: set[asyncio.Task[None]] = set()
+        self._cleanups: set[asyncio.Task[bool]] = set()
 
     @property
     def has_task(self) -> bool:
@@ -126,7 +126,8 @@ class FakeSession:
         except RewardError:
             await self._drop()
             raise
-        await self._drop()
+        if await self._yields_again():
+            raise AuthoringError(f"template {self._task_id!r} yields a third time")
         return {"score": score, "done": True}
 
     async def cancel(self) -> None:
@@ -155,19 +156,38 @@ class FakeSession:
         finally:
             self._running = None
 
+    async def _yields_again(self) -> bool:
+        """Resume the generator once for its own cleanup; tell whether it yielded instead of ending."""
+        generator, self._generator = self._generator, None
+        assert generator is not None
+        return await self._cleaning(_yields(generator))
+
     async def _drop(self) -> None:
         generator, self._generator = self._generator, None
-        if generator is None:
-            return
-        cleanup = asyncio.create_task(_closed(generator))
+        if generator is not None:
+            await self._cleaning(_closed(generator))
+
+    async def _cleaning(self, work: Coroutine[Any, Any, bool]) -> bool:
+        cleanup = asyncio.create_task(work)
         self._cleanups.add(cleanup)
         cleanup.add_done_callback(self._cleanups.discard)
-        await asyncio.wait({cleanup}, timeout=_CLEANUP_S)
+        done, _ = await asyncio.wait({cleanup}, timeout=_CLEANUP_S)
+        return bool(done) and cleanup.result()
 
 
-async def _closed(generator: AsyncGenerator[Any, Any]) -> None:
+async def _closed(generator: AsyncGenerator[Any, Any]) -> bool:
     with contextlib.suppress(BaseException):
         await generator.aclose()
+    return False
+
+
+async def _yields(generator: AsyncGenerator[Any, Any]) -> bool:
+    try:
+        await generator.__anext__()
+    except BaseException:  # noqa: BLE001 - cleanup that fails does not change a score that is fixed
+        return False
+    await _closed(generator)
+    return True
 
 
 def _parameters(template: Template) -> dict[str, bool]:
