@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
 from hud.errors import HudError, StoreError
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from hud.eval.phases import AgentCall, Connector
     from hud.types.task import Task
 
+T = TypeVar("T")
 Rows = Iterable["Task"] | AsyncIterable["Task"]
 Deliver = Callable[[Run], Awaitable[None]]
 
@@ -69,6 +70,9 @@ class Scheduler:
         self._limit = plan.max_concurrent or 1
         self._room: asyncio.Future[None] | None = None
         self._stopping = False
+        self._main: asyncio.Task[Any] | None = None
+        self._waiting_for_row = False
+        """Whether the scheduling waits for a row or its placement, where `stop` may interrupt it."""
         self._broken: StoreError | None = None
         self._placements = Placements(plan.runtime)
 
@@ -76,6 +80,16 @@ class Scheduler:
     def in_flight(self) -> int:
         """Rollouts that hold a place."""
         return self._busy
+
+    def is_overdue(self) -> bool:
+        """Tell whether a rollout is past its hard bound: while the loop runs none ever is."""
+        bound, now = self.plan.options.hard_bound_s, time.time()
+        live = [rollout for rollout in tuple(self._live.values()) if rollout is not None]
+        return any(now - rollout.run.started_at > bound for rollout in live)
+
+    def live_runs(self) -> list[Run]:
+        """Return the runs in flight."""
+        return [rollout.run for rollout in tuple(self._live.values()) if rollout is not None]
 
     def stop(self, why: str = "stopped") -> None:
         """Start nothing new and cancel what runs; `run` then returns with what has finished."""
@@ -87,15 +101,24 @@ class Scheduler:
         for live in self._live.values():
             if live is not None:
                 live.interrupt()
+        if self._waiting_for_row and self._main is not None:
+            self._main.cancel()
         self._wake()
 
     async def run(self) -> None:
         """Run everything; raises what the rows' source raised, or `StoreError`, after all is given back."""
         timer = self._arm_deadline()
+        self._main = asyncio.current_task()
+        assert self._main is not None
         try:
             async with self._models, self._placements:
                 try:
                     await self._schedule()
+                except asyncio.CancelledError:
+                    if not self._stopping:  # not by `stop`: the loop is being shut down
+                        self.stop("cancelled")
+                        raise
+                    self._main.uncancel()
                 except BaseException:
                     self.stop("its rows could not be read")
                     raise
@@ -120,11 +143,12 @@ class Scheduler:
 
     async def _schedule(self) -> None:
         index = 0
-        async for row in _each(self.plan.rows):
+        rows = aiter(_each(self.plan.rows))
+        while await self._has_room() and (row := await self._interruptibly(anext(rows, None))) is not None:
             provider: Any = None
             failure: Exception | None = None
             try:
-                provider = await self._provider(row)
+                provider = await self._interruptibly(self._provider(row))
             except HudError as exc:
                 failure = exc
             group_id = uuid4().hex
@@ -133,6 +157,14 @@ class Scheduler:
                     return
                 self._launch(row, provider, failure, group_id, index)
                 index += 1
+
+    async def _interruptibly(self, work: Awaitable[T]) -> T:
+        """Await what `stop` may cancel: a slow source of rows, a placement that is entered."""
+        self._waiting_for_row = True
+        try:
+            return await work
+        finally:
+            self._waiting_for_row = False
 
     async def _provider(self, row: Task) -> Any:
         """Return the row's placement, entered for the length of the job where it wants to be."""

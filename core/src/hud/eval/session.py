@@ -9,17 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 from hud.errors import ConfigError, UsageError
 from hud.eval.deadlines import Deadlines
+from hud.eval.failures import Failure
 from hud.eval.job import Job
 from hud.eval.limits import Limits
 from hud.eval.observer import Observer, redactor
 from hud.eval.options import RETRIES, Options, agent_name, check_row
+from hud.eval.record import run_record
 from hud.eval.scheduler import STOP_WITHIN_S, Plan, Scheduler
+from hud.eval.watchdog import Watchdog, Wedged
 from hud.runtime.select import provider_for
 
 if TYPE_CHECKING:
     from hud.eval.phases import AgentCall, Connector
     from hud.eval.run import Run
     from hud.eval.taskset import Taskset
+    from hud.store.writer import JobWriter
 
 _END = object()
 
@@ -45,6 +49,7 @@ class JobSession:
         name: str | None = None,
         jobs_dir: str | Path | bool | None = None,
         host_models: Iterable[str] = ("*",),
+        on_wedged: Wedged | None = None,
         connector: Connector | None = None,
     ) -> None:
         self.options = Options(
@@ -75,13 +80,18 @@ class JobSession:
         self._jobs_dir = jobs_dir
         self._host_models = tuple(host_models)
         self._connector = connector
+        self._on_wedged = on_wedged
+        self._writer: JobWriter | None = None
+        self._stop_because: str | None = None
         self._scheduler: Scheduler | None = None
         self._working: asyncio.Task[None] | None = None
 
     def stop(self, why: str = "stopped") -> None:
         """End the job early: nothing new starts, what runs is cancelled; `run` returns with what has finished."""
-        over = self._working is not None and self._working.done()
-        if self._scheduler is not None and not over:
+        if self._working is not None and self._working.done():
+            return
+        self._stop_because = self._stop_because or why
+        if self._scheduler is not None:
             self._scheduler.stop(why)
 
     @property
@@ -157,7 +167,7 @@ class JobSession:
         from hud.plugins.host import current_host
 
         host = current_host()
-        writer = self._open_writer(redactor(host))
+        writer = self._writer = self._open_writer(redactor(host))
         observer = Observer(self.job, host, writer)
         rows = self._taskset.rows(self._limit)
         plan = Plan(
@@ -172,16 +182,32 @@ class JobSession:
             connector=self._connector,
         )
         self._scheduler = Scheduler(plan, self.job, observer, None if queue is None else queue.put)
+        if self._stop_because is not None:
+            self._scheduler.stop(self._stop_because)
         try:
             count = len(rows) * self.job.group if isinstance(rows, Sized) else None
-            await observer.job_started(count, self._described())
-            await self._scheduler.run()
+            with Watchdog(self._scheduler.is_overdue, self._wedged):
+                await observer.job_started(count, self._described())
+                await self._scheduler.run()
         finally:
             try:
                 await observer.job_finished()
             finally:
                 if queue is not None:
                     await queue.put(_END)
+
+    def _wedged(self, stack: str) -> None:
+        """Write what is known while the loop is stuck for good; runs on the watchdog's thread."""
+        assert self._scheduler is not None
+        last = stack.strip().splitlines()[-2:] if stack else []
+        why = f"the event loop is stuck in: {' '.join(line.strip() for line in last)}"
+        for run in self._scheduler.live_runs():
+            run.fail(Failure("infrastructure", "act", "PhaseTimeoutError", why, "agent", traceback=stack))
+            if self._writer is not None:
+                self._writer.abandoned(run_record(run))
+        self.job.ended_because = why
+        if self._on_wedged is not None:
+            self._on_wedged(stack)
 
     def _described(self) -> dict[str, Any]:
         return {
@@ -193,7 +219,7 @@ class JobSession:
             "limits": self.options.limits.model_dump(exclude_none=True),
         }
 
-    def _open_writer(self, redact: Any) -> Any:
+    def _open_writer(self, redact: Any) -> JobWriter | None:
         if self._jobs_dir is False:
             return None
         from hud.store.folder import jobs_folder

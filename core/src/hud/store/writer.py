@@ -68,6 +68,10 @@ class JobWriter:
         self._put({"kind": "rollout", **record}, reply)
         return await reply.future
 
+    def abandoned(self, record: Mapping[str, Any]) -> None:
+        """Write a rollout that never ended; for the watchdog, from any thread."""
+        self._put({"kind": "rollout", **record}, None)
+
     async def close(self) -> None:
         """Write what is waiting and close the file; safe to call twice."""
         with self._wake:
