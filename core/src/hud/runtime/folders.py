@@ -161,16 +161,25 @@ def keep(folder: Path) -> Path:
 
 
 def remove(folder: Path) -> None:
-    """Remove `folder` whatever modes its parts have; what cannot be removed stays for the next sweep."""
+    """Remove `folder` whatever modes its parts have; what cannot be removed stays for the next sweep.
 
-    def unlock(_function: object, path: str, _error: object) -> None:
-        with contextlib.suppress(OSError):
-            parent = os.path.dirname(path)  # noqa: PTH120 - rmtree speaks in strings
-            os.chmod(parent, 0o700)  # noqa: PTH101
-            if os.path.isdir(path) and not os.path.islink(path):  # noqa: PTH112, PTH114
-                os.chmod(path, 0o700)  # noqa: PTH101
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                os.unlink(path)  # noqa: PTH108
+    An overlay's work folder has mode 0, and so may have what an environment made.
+    """
+    try:
+        shutil.rmtree(folder)
+    except FileNotFoundError:
+        return
+    except OSError:
+        _unlock(folder)
+        shutil.rmtree(folder, ignore_errors=True)
 
-    shutil.rmtree(folder, onerror=unlock)
+
+def _unlock(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        folder.chmod(0o700)
+    for parent, names, _files in os.walk(folder):
+        for name in names:
+            path = Path(parent, name)
+            with contextlib.suppress(OSError):
+                if not path.is_symlink():
+                    path.chmod(0o700)

@@ -59,6 +59,8 @@ def main(control_fd: int, lifeline_fd: int) -> None:
             poll.unregister(zygote)
             with contextlib.suppress(OSError):
                 lifeline.send(json.dumps({"zygote_ended": ended}).encode())
+            if ended == 0:
+                break
         if lifeline.fileno() in events:
             break
     if ended is None:

@@ -157,11 +157,12 @@ class LocalRuntime:
         try:
             async with asyncio.timeout(timeout_s):
                 await process.ready()
-        except BaseException as error:
+        except TimeoutError:
+            late = with_output(f"{self.source} did not serve within {timeout_s:g} s", process.log)
             await shielded(self._end(process, failed=True))
-            if isinstance(error, TimeoutError):
-                text = with_output(f"{self.source} did not serve within {timeout_s:g} s", process.log)
-                raise RuntimeStartError(text) from None
+            raise RuntimeStartError(late) from None
+        except BaseException:
+            await shielded(self._end(process, failed=True))
             raise
         zygote.proved = True
         return process

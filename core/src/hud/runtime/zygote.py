@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import io
 import json
 import os
 import select
 import socket
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from hud.runtime import linux
-
-IDLE_S = 60.0
 
 
 class Zygote:
@@ -40,6 +40,10 @@ class Zygote:
     def run(self) -> None:
         """Prepare, say how that went, and serve fork requests until the orchestrator goes or nothing is asked."""
         os.setsid()
+        # What a process printed before it died must be in its file, and nothing twice after a fork.
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(line_buffering=True)
         if self.contained:
             self._own_mounts()
         else:
@@ -49,6 +53,7 @@ class Zygote:
 
         report, self.environment = prepare(self.setup)
         self.author_descriptors = _descriptors() - before
+        sys.stdout.flush()
         gc.collect()
         gc.freeze()
         self.control.send(json.dumps(report).encode())
@@ -64,7 +69,7 @@ class Zygote:
     def _serve(self) -> None:
         poll = select.poll()
         poll.register(self.control, select.POLLIN)
-        idle_s = float(self.setup.get("idle_s", IDLE_S))
+        idle_s = float(self.setup["idle_s"])
         last_use = time.monotonic()
         while True:
             wait_s = 3600.0 if self.children else max(0.0, idle_s - (time.monotonic() - last_use))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -81,3 +82,12 @@ def end(key: ZygoteKey) -> None:
     """End the zygote of `key` as soon as nobody uses it."""
     if (found := _table.get(key)) is not None:
         retire(found)
+
+
+def end_all() -> None:
+    """End every zygote as soon as nobody uses it."""
+    for zygote in list(_table.values()):
+        retire(zygote)
+
+
+atexit.register(end_all)

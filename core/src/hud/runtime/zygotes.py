@@ -24,6 +24,8 @@ _BOOT = (
     "import sys; sys.path[:] = sys.argv[3].split('\\n'); "
     "from hud.runtime.keeper import main; main(int(sys.argv[1]), int(sys.argv[2]))"
 )
+IDLE_S = 60.0
+"""A zygote ends this long after its last child."""
 # Far above what the orchestrator has open at start, and below the smallest common limit of 256.
 _CONTROL, _LIFELINE = 198, 199
 
@@ -71,6 +73,7 @@ class ZygoteHandle:
             "env": self.key.env,
             "folder": str(self.key.source.folder),
             "preimport": self.key.preimport,
+            "idle_s": IDLE_S,
             "sys_path": sys.path,
             "folders": [str(self.folder), *map(str, self.uppers)],
         }
