@@ -1,0 +1,1 @@
+"""A sandboxed workspace over ssh: served inside an environment, driven by agents, judged by graders."""

@@ -1,0 +1,295 @@
+"""A running sandbox: one spawner, and everything that lives below it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from hud.errors import SandboxError
+from hud_capability_ssh import bubblewrap
+from hud_capability_ssh.link import SpawnerLink
+from hud_capability_ssh.spec import SandboxSpec
+
+SIGKILL = 9
+MOST_DRAINED = 256
+DRAINED_AT_ONCE = 16
+START_TIMEOUT_S = 60.0
+LONGEST_ARGUMENT = 120_000
+"""Linux takes 128 KiB for one argument: a longer script goes through a file."""
+
+
+class Child:
+    """A command inside. `stdin`, `stdout`, `stderr` are our ends of its pipes, or all its terminal's master.
+
+    Who spawned it owns the descriptors. `wait` returns (exit status, signal), of which one is meant.
+    """
+
+    def __init__(self, sandbox: Sandbox, ident: int) -> None:
+        self.sandbox = sandbox
+        self.ident = ident
+        self.pid = 0
+        self.stdin = self.stdout = self.stderr = -1
+        self.note: str | None = None
+        self.ended: asyncio.Future[tuple[int, int]] = asyncio.get_running_loop().create_future()
+        self.memory_kills = sandbox.memory_kills()
+
+    async def wait(self) -> tuple[int, int]:
+        """Return how it ended."""
+        return await asyncio.shield(self.ended)
+
+    def out_of_memory(self) -> bool:
+        """Whether something of this sandbox was killed for memory since this command began."""
+        return self.sandbox.memory_kills() > self.memory_kills
+
+    async def signal(self, number: int) -> None:
+        """Send a signal to its process group."""
+        await self.sandbox.link.ask("signal", self.ident, number, False, 0)
+
+    async def kill(self, since_ticks: int = 0) -> None:
+        """Kill all it ever started, wherever that went; with `since_ticks`, what is younger, and not its leader."""
+        await self.sandbox.link.ask("signal", self.ident, SIGKILL, True, since_ticks)
+
+    def close(self) -> None:
+        """Close our ends of its pipes."""
+        for fd in {self.stdin, self.stdout, self.stderr} - {-1}:
+            os.close(fd)
+        self.stdin = self.stdout = self.stderr = -1
+
+
+class Sandbox:
+    """Made by `start`, ended by `close`. `dead` is set once the spawner is gone; nothing works after that."""
+
+    def __init__(
+        self, spec: SandboxSpec, engine: str, process: subprocess.Popen[bytes], link: SpawnerLink
+    ) -> None:
+        self.spec = spec
+        self.engine = engine
+        self.process = process
+        self.link = link
+        self.dead = asyncio.Event()
+        self.killed_for_memory = 0
+        self.on_end: Callable[[], None] | None = None
+        self._drained: dict[int, None] = {}
+        link.on_end = self._ended
+
+    @classmethod
+    async def start(cls, spec: SandboxSpec) -> Sandbox:
+        """Start one.
+
+        Raises:
+            SandboxError: it could not be made; has the engine's own complaint.
+        """
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        errors = os.memfd_create("errors", os.MFD_CLOEXEC)
+        link: SpawnerLink | None = None
+        process: subprocess.Popen[bytes] | None = None
+        try:
+            with theirs:
+                process = bubblewrap.start(spec, theirs.fileno(), errors)
+            link = SpawnerLink(ours, asyncio.get_running_loop())
+            sandbox = cls(spec, bubblewrap.NAME, process, link)
+            limits = spec.limits
+            try:
+                async with asyncio.timeout(START_TIMEOUT_S):
+                    cpus = 0 if limits.cpus is None else max(1, round(limits.cpus))
+                    await link.ask("setup", limits.processes, limits.disk, limits.open_files, cpus, 0o022)
+            except (SandboxError, OSError, TimeoutError) as error:
+                said = os.pread(errors, 4096, 0).decode(errors="replace").strip()
+                raise SandboxError(
+                    f"the sandbox did not start ({bubblewrap.NAME}): {said or error}"
+                ) from error
+            return sandbox
+        except BaseException:
+            if link is not None:
+                link.close()
+            else:
+                ours.close()
+            if process is not None:
+                process.kill()
+                process.wait()
+            raise
+        finally:
+            os.close(errors)
+
+    def memory_kills(self) -> int:
+        """Return how often something was killed because the memory limit was reached."""
+        return self.killed_for_memory
+
+    async def spawn(
+        self,
+        command: str | Sequence[str],
+        *,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        tty: bool = False,
+    ) -> Child:
+        """Start a command: text runs in bash without any start-up file, a sequence as it is.
+
+        Raises:
+            FileNotFoundError: the program or `cwd` does not exist.
+            SandboxError: the sandbox has ended.
+        """
+        argv = (
+            ["/bin/bash", "--norc", "--noprofile", "-c", command]
+            if isinstance(command, str)
+            else list(command)
+        )
+        script = b""
+        if isinstance(command, str) and len(command) > LONGEST_ARGUMENT // 4:
+            script = command.encode(errors="surrogateescape")
+            argv = ["/bin/bash", "--norc", "--noprofile", "/proc/self/fd/3"]
+        child = Child(self, self.link.next_id())
+        self.link.expect_end(child.ident, lambda status, number: _settle(child.ended, status, number))
+        given: list[int] = []
+        try:
+            if not tty:
+                given = self._pipes(child)
+            if script:
+                given.append(os.memfd_create("script", os.MFD_CLOEXEC))
+                os.write(given[-1], script)
+                os.lseek(given[-1], 0, os.SEEK_SET)
+            answer, fds = await self.link.ask(
+                "spawn",
+                child.ident,
+                [os.fsencode(word) for word in argv],
+                {
+                    os.fsencode(k): os.fsencode(v)
+                    for k, v in {**self.spec.environment(), **(env or {})}.items()
+                },
+                os.fsencode(cwd or self.spec.guest_path),
+                tty,
+                fds=given,
+            )
+            child.pid, child.note = int(answer[0]), answer[1]
+            if tty:
+                os.set_blocking(fds[0], False)
+                child.stdin = child.stdout = child.stderr = fds[0]
+        except BaseException:
+            self.link.forget_end(child.ident)
+            child.close()
+            raise
+        finally:
+            for fd in given:
+                os.close(fd)
+        return child
+
+    def _pipes(self, child: Child) -> list[int]:
+        read_in, child.stdin = os.pipe()
+        child.stdout, write_out = os.pipe()
+        child.stderr, write_err = os.pipe()
+        for fd in (child.stdin, child.stdout, child.stderr):
+            os.set_blocking(fd, False)
+        if self.spec.owner is not None:
+            # So that `/dev/stdout` can be opened again by its user inside.
+            for fd in (read_in, write_out, write_err):
+                os.fchown(fd, *self.spec.owner)
+        return [read_in, write_out, write_err]
+
+    def drain(self, fd: int, write: Callable[[bytes], None]) -> None:
+        """Pass on what a pipe holds; while something in the background still has it, read on and drop that.
+
+        The sandbox owns `fd` from here on.
+        """
+        if _read_all(fd, write):
+            os.close(fd)
+            return
+        loop = asyncio.get_running_loop()
+        if len(self._drained) >= MOST_DRAINED:
+            self._drop(next(iter(self._drained)))
+        self._drained[fd] = None
+        loop.add_reader(fd, self._drain_more, fd)
+
+    def _drain_more(self, fd: int) -> None:
+        if _read_all(fd, _nothing, DRAINED_AT_ONCE):
+            self._drop(fd)
+
+    def _drop(self, fd: int) -> None:
+        asyncio.get_running_loop().remove_reader(fd)
+        self._drained.pop(fd, None)
+        os.close(fd)
+
+    async def kill_everything(self) -> None:
+        """End every process inside; the sandbox itself stays."""
+        await self.link.ask("everything", SIGKILL)
+
+    # Files, as a process inside would find them.
+
+    async def open(self, path: str, flags: int = os.O_RDONLY, mode: int = 0o666) -> int:
+        """Return a descriptor of a regular file or folder, which the caller owns; anything else is refused."""
+        _, fds = await self.link.ask("open", self._path(path), flags, mode)
+        return fds[0]
+
+    async def stat(self, path: str, *, follow: bool = True) -> list[int]:
+        """Return mode, size, uid, gid, atime, mtime (ns), links, inode."""
+        answer, _ = await self.link.ask("stat", self._path(path), follow)
+        return [int(value) for value in answer[0]]
+
+    async def names(self, path: str) -> list[tuple[str, list[int]]]:
+        """Return a folder's entries and what `lstat` says of each."""
+        _, fds = await self.link.ask("names", self._path(path))
+        with os.fdopen(fds[0], "rb") as listing:
+            size = os.fstat(listing.fileno()).st_size
+            found: list[Any] = json.loads(os.pread(listing.fileno(), min(size, 1 << 28), 0))
+        return [(str(name), [int(v) for v in values]) for name, values in found]
+
+    async def change(self, verb: str, *args: Any) -> list[Any]:
+        """Do one of the short file calls by its name in `os`; paths are absolute."""
+        answer, _ = await self.link.ask("change", verb, *args)
+        return answer
+
+    def _path(self, path: str) -> bytes:
+        return os.fsencode(path if path.startswith("/") else f"{self.spec.guest_path}/{path}")
+
+    def _ended(self) -> None:
+        self.dead.set()
+        if self.on_end is not None:
+            self.on_end()
+
+    async def close(self) -> None:
+        """End it and everything inside; returns when its processes are gone. Safe to call twice."""
+        self.link.close()
+        for fd in list(self._drained):
+            self._drop(fd)
+        if self.process.poll() is None:
+            fd = os.pidfd_open(self.process.pid)
+            gone = asyncio.Event()
+            loop = asyncio.get_running_loop()
+            loop.add_reader(fd, gone.set)
+            try:
+                async with asyncio.timeout(5):
+                    await gone.wait()
+            except TimeoutError:
+                self.process.kill()
+            finally:
+                loop.remove_reader(fd)
+                os.close(fd)
+        self.process.wait()
+
+
+def _settle(future: asyncio.Future[tuple[int, int]], status: int, number: int) -> None:
+    if not future.done():
+        future.set_result((status, number))
+
+
+def _nothing(_: bytes) -> None:
+    """Drop it."""
+
+
+def _read_all(fd: int, write: Callable[[bytes], None], times: int = 64) -> bool:
+    """Read what is there, up to `times` 64 KiB; True at the end."""
+    for _ in range(times):
+        try:
+            data = os.read(fd, 65536)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        if not data:
+            return True
+        write(data)
+    return False

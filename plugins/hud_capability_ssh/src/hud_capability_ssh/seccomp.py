@@ -1,0 +1,192 @@
+"""Make the system call filter of a sandbox: a classic BPF program, as the kernel takes it.
+
+A list of what is refused, on top of namespaces, no capabilities and no_new_privs: the calls that container
+engines refuse too, those that make new namespaces, and families of sockets that reach the kernel's back rooms.
+Numbers: Linux `arch/x86/entry/syscalls/syscall_64.tbl` and `include/uapi/asm-generic/unistd.h`, 6.12.
+"""
+
+from __future__ import annotations
+
+import errno
+import platform
+import struct
+
+from hud.errors import SandboxError
+
+X86, ARM = "x86_64", "aarch64"
+_AUDIT = {X86: 0xC000003E, ARM: 0xC00000B7}
+_NONE = 0xFFFF
+_REFUSED: dict[str, tuple[int, int]] = {
+    "ptrace": (101, 117),
+    "process_vm_readv": (310, 270),
+    "process_vm_writev": (311, 271),
+    "process_madvise": (440, 440),
+    "kcmp": (312, 272),
+    "pidfd_getfd": (438, 438),
+    "mount": (165, 40),
+    "umount2": (166, 39),
+    "pivot_root": (155, 41),
+    "chroot": (161, 51),
+    "open_tree": (428, 428),
+    "move_mount": (429, 429),
+    "fsopen": (430, 430),
+    "fsconfig": (431, 431),
+    "fsmount": (432, 432),
+    "fspick": (433, 433),
+    "mount_setattr": (442, 442),
+    "unshare": (272, 97),
+    "setns": (308, 268),
+    "keyctl": (250, 219),
+    "add_key": (248, 217),
+    "request_key": (249, 218),
+    "bpf": (321, 280),
+    "perf_event_open": (298, 241),
+    "userfaultfd": (323, 282),
+    "open_by_handle_at": (304, 265),
+    "name_to_handle_at": (303, 264),
+    "kexec_load": (246, 104),
+    "kexec_file_load": (320, 294),
+    "init_module": (175, 105),
+    "finit_module": (313, 273),
+    "delete_module": (176, 106),
+    "create_module": (174, _NONE),
+    "iopl": (172, _NONE),
+    "ioperm": (173, _NONE),
+    "modify_ldt": (154, _NONE),
+    "swapon": (167, 224),
+    "swapoff": (168, 225),
+    "reboot": (169, 142),
+    "acct": (163, 89),
+    "quotactl": (179, 60),
+    "quotactl_fd": (443, 443),
+    "syslog": (103, 116),
+    "settimeofday": (164, 170),
+    "clock_settime": (227, 112),
+    "adjtimex": (159, 171),
+    "clock_adjtime": (305, 266),
+    "sethostname": (170, 161),
+    "setdomainname": (171, 162),
+    "vhangup": (153, 58),
+    "lookup_dcookie": (212, 18),
+    "nfsservctl": (180, 42),
+    "fanotify_init": (300, 262),
+    "mbind": (237, 235),
+    "migrate_pages": (256, 238),
+    "move_pages": (279, 239),
+    "vmsplice": (278, 75),
+}
+_NOT_THERE = {
+    # Programs fall back where these do not exist: clone3 to clone and openat2 to openat (whose
+    # flags can be seen), io_uring to epoll.
+    "clone3": (435, 435),
+    "io_uring_setup": (425, 425),
+    "io_uring_enter": (426, 426),
+    "io_uring_register": (427, 427),
+    "openat2": (437, 437),
+}
+_NAMESPACE_FLAGS = 0x7E020000
+"""CLONE_NEWNS, CGROUP, UTS, IPC, USER, PID and NET; NEWTIME works in clone3 and unshare alone."""
+_FAMILIES = (1, 2, 10, 16)
+"""AF_UNIX, AF_INET, AF_INET6, AF_NETLINK."""
+_TERMINAL_INPUT = (0x5412, 0x541C)
+"""TIOCSTI and TIOCLINUX put words into another's mouth."""
+_SETUID = 0o4000
+_CREATES = 0o100 | 0o20000000
+"""O_CREAT and O_TMPFILE: without them `open` takes no mode and the register holds anything."""
+_MODES: dict[str, tuple[tuple[int, int | None, int], ...]] = {
+    # Call, the place of its flags, the place of the mode that may not have the setuid bit.
+    X86: (
+        (90, None, 1),  # chmod
+        (91, None, 1),  # fchmod
+        (268, None, 2),  # fchmodat
+        (452, None, 2),  # fchmodat2
+        (85, None, 1),  # creat
+        (133, None, 1),  # mknod
+        (259, None, 2),  # mknodat
+        (2, 1, 2),  # open
+        (257, 2, 3),  # openat
+    ),
+    ARM: ((52, None, 1), (53, None, 2), (452, None, 2), (33, None, 2), (56, 2, 3)),
+}
+
+_LOAD, _JUMP_EQ, _JUMP_GE, _JUMP_SET, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
+
+
+class _Program:
+    def __init__(self) -> None:
+        self.code: list[tuple[int, int, int, int]] = []
+
+    def load(self, offset: int) -> None:
+        self.code.append((_LOAD, 0, 0, offset))
+
+    def when(self, test: int, value: int, answer: int) -> None:
+        """Answer at once where the loaded word passes `test`."""
+        self.code.append((test, 0, 1, value))
+        self.code.append((_RETURN, 0, 0, answer))
+
+    def unless(self, test: int, value: int, answer: int) -> None:
+        self.code.append((test, 1, 0, value))
+        self.code.append((_RETURN, 0, 0, answer))
+
+    def guarded(self, number: int, body: _Program) -> None:
+        """Run `body` for one call only; it ends by answering or by falling out at its end."""
+        self.code.append((_JUMP_EQ, 0, len(body.code) + 1, number))
+        self.code += body.code
+        self.code.append((_RETURN, 0, 0, _ALLOW))
+
+    def packed(self) -> bytes:
+        return b"".join(struct.pack("=HBBI", *line) for line in self.code)
+
+
+def _argument(index: int) -> int:
+    return 16 + 8 * index  # struct seccomp_data: nr, arch, instruction pointer, args; low word first
+
+
+def filter_program(*, sockets: bool = True, machine: str | None = None) -> bytes:
+    """Return the program; without `sockets` the internet's families are refused as well.
+
+    Raises:
+        SandboxError: this processor is not known here.
+    """
+    machine = {"amd64": X86, "arm64": ARM}.get(machine or platform.machine(), machine or platform.machine())
+    if machine not in _AUDIT:
+        raise SandboxError(f"no system call filter for {machine!r}; x86_64 and aarch64 have one")
+    column = 0 if machine == X86 else 1
+    program = _Program()
+    program.load(4)
+    program.unless(_JUMP_EQ, _AUDIT[machine], _KILL)
+    program.load(0)
+    if machine == X86:
+        program.when(_JUMP_GE, 0x40000000, _ERRNO | errno.ENOSYS)  # the x32 doors to the same calls
+    for numbers in _REFUSED.values():
+        number = numbers[column]
+        if number != _NONE:
+            program.when(_JUMP_EQ, number, _ERRNO | errno.EPERM)
+    for numbers in _NOT_THERE.values():
+        program.when(_JUMP_EQ, numbers[column], _ERRNO | errno.ENOSYS)
+    clone = _Program()
+    clone.load(_argument(0))
+    clone.when(_JUMP_SET, _NAMESPACE_FLAGS, _ERRNO | errno.EPERM)
+    program.guarded(56 if machine == X86 else 220, clone)
+    family = _Program()
+    family.load(_argument(0))
+    for allowed in _FAMILIES if sockets else (1, 16):
+        family.when(_JUMP_EQ, allowed, _ALLOW)
+    family.code.append((_RETURN, 0, 0, _ERRNO | errno.EAFNOSUPPORT))
+    program.guarded(41 if machine == X86 else 198, family)
+    terminal = _Program()
+    terminal.load(_argument(1))
+    for request in _TERMINAL_INPUT:
+        terminal.when(_JUMP_EQ, request, _ERRNO | errno.EPERM)
+    program.guarded(16 if machine == X86 else 29, terminal)
+    for call, flags_at, mode_at in _MODES[machine]:
+        mode = _Program()
+        if flags_at is not None:
+            mode.load(_argument(flags_at))
+            mode.unless(_JUMP_SET, _CREATES, _ALLOW)
+        mode.load(_argument(mode_at))
+        mode.when(_JUMP_SET, _SETUID, _ERRNO | errno.EPERM)
+        program.guarded(call, mode)
+    program.code.append((_RETURN, 0, 0, _ALLOW))
+    return program.packed()

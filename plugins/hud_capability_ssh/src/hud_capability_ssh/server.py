@@ -1,0 +1,250 @@
+"""Serve a sandbox over ssh: connections and who may make them, forwarding in and out of its loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Collection, Coroutine
+from typing import TYPE_CHECKING, Any, Protocol
+
+import asyncssh
+
+from hud.errors import SandboxError
+from hud_capability_ssh.command_session import CommandSession
+from hud_capability_ssh.sftp import SandboxFiles
+
+if TYPE_CHECKING:
+    from hud_capability_ssh.sandbox import Sandbox
+
+HANDSHAKE_S = 10
+KEEPALIVE_S = 30
+MOST_CONNECTIONS = 64
+LOOPBACK = ("localhost", "127.0.0.1", "::1", "")
+ENCRYPTION = (
+    "aes128-gcm@openssh.com",
+    "chacha20-poly1305@openssh.com",
+    "aes256-gcm@openssh.com",
+    "aes128-ctr",
+)
+
+
+class Served(Protocol):
+    """What the server asks of its workspace."""
+
+    user: str
+
+    @property
+    def forward_ports(self) -> Collection[int] | None:
+        """Ports of `ssh -R`; None allows any."""
+        ...
+
+    def own(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` until it is done or the workspace stops."""
+        ...
+
+    async def running(self) -> Sandbox:
+        """Return the live sandbox, started anew where it had ended."""
+        ...
+
+    def key_is_known(self, key: asyncssh.SSHKey) -> bool:
+        """Whether this client's key may come in, now."""
+        ...
+
+
+class Server:
+    """Listens for one workspace. `start` binds, `close` ends every connection."""
+
+    def __init__(self, workspace: Served, host_key: asyncssh.SSHKey) -> None:
+        self.workspace = workspace
+        self.connections: set[asyncssh.SSHServerConnection] = set()
+        self._host_key = host_key
+        self._acceptor: asyncssh.SSHAcceptor | None = None
+        self.port = 0
+
+    async def start(self, host: str, port: int) -> None:
+        """Begin to listen; `port` 0 chooses a free one."""
+        self._acceptor = await asyncssh.listen(
+            host,
+            port,
+            server_factory=lambda: Connection(self),
+            server_host_keys=[self._host_key],
+            encryption_algs=list(ENCRYPTION),
+            kex_algs=["curve25519-sha256", "curve25519-sha256@libssh.org", "ecdh-sha2-nistp256"],
+            compression_algs=None,
+            config=None,
+            gss_host=None,
+            encoding=None,
+            line_editor=False,
+            agent_forwarding=False,
+            allow_pty=True,
+            login_timeout=HANDSHAKE_S,
+            keepalive_interval=KEEPALIVE_S,
+            keepalive_count_max=4,
+            window=4 << 20,
+            max_pktsize=64 << 10,
+            tcp_keepalive=False,
+        )
+        self.port = self._acceptor.get_port()
+
+    async def drop_connections(self) -> None:
+        """End every connection; the server goes on listening."""
+        for connection in list(self.connections):
+            connection.abort()
+        for connection in list(self.connections):
+            await connection.wait_closed()
+
+    async def close(self) -> None:
+        """End the server. Safe to call twice."""
+        acceptor, self._acceptor = self._acceptor, None
+        if acceptor is not None:
+            acceptor.close()
+        await self.drop_connections()
+        if acceptor is not None:
+            await acceptor.wait_closed()
+
+
+class Connection(asyncssh.SSHServer):
+    """One client: public keys only, one user name."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._workspace = server.workspace
+        self._conn: asyncssh.SSHServerConnection | None = None
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        self._conn = conn
+        if len(self._server.connections) >= MOST_CONNECTIONS:
+            conn.abort()
+            return
+        self._server.connections.add(conn)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the library's signature
+        if self._conn is not None:
+            self._server.connections.discard(self._conn)
+
+    def begin_auth(self, username: str) -> bool:  # noqa: ARG002
+        return True
+
+    def public_key_auth_supported(self) -> bool:
+        return True
+
+    def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
+        return username == self._workspace.user and self._workspace.key_is_known(key)
+
+    def session_requested(self) -> Any:
+        return CommandSession(self._workspace, lambda chan: SandboxFiles(chan, self._workspace))
+
+    def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int) -> Any:  # noqa: ARG002
+        """`ssh -L`: to the sandbox's loopback, nowhere else."""
+        if dest_host not in LOOPBACK:
+            raise asyncssh.ChannelOpenError(
+                asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED, "only the workspace's localhost"
+            )
+
+        async def connect(reader: asyncssh.SSHReader[bytes], writer: asyncssh.SSHWriter[bytes]) -> None:
+            try:
+                inner = await connect_inside(await self._workspace.running(), dest_port)
+            except (OSError, SandboxError):
+                writer.close()
+                return
+            await join(reader, writer, *inner)
+
+        return connect
+
+    async def server_requested(self, listen_host: str, listen_port: int) -> Any:
+        """`ssh -R`: the listener is inside the sandbox."""
+        allowed = self._workspace.forward_ports
+        if listen_host not in LOOPBACK or (allowed is not None and listen_port not in allowed):
+            return False
+        sandbox = await self._workspace.running()
+        connection = self._conn
+        assert connection is not None
+
+        async def arrived(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            try:
+                outer = await connection.open_connection(listen_host, port, "127.0.0.1", 0)
+            except (OSError, asyncssh.Error):
+                writer.close()
+                return
+            await join(reader, writer, *outer)
+
+        try:
+            port, listener = await listen_inside(sandbox, listen_port, arrived)
+        except (OSError, SandboxError):
+            return False
+        return _InsideListener(listener, port)
+
+
+class _InsideListener(asyncssh.SSHListener):
+    def __init__(self, server: asyncio.Server, port: int) -> None:
+        self._server = server
+        self._port = port
+
+    def get_port(self) -> int:
+        return self._port
+
+    def close(self) -> None:
+        self._server.close()
+
+    async def wait_closed(self) -> None:
+        return
+
+
+async def connect_inside(sandbox: Sandbox, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect to a port of the sandbox's loopback."""
+    _, fds = await sandbox.link.ask("connect", port)
+    made = socket.socket(fileno=fds[0])
+    made.setblocking(False)
+    try:
+        loop = asyncio.get_running_loop()
+        writable = loop.create_future()
+        loop.add_writer(made.fileno(), _once, writable)
+        try:
+            async with asyncio.timeout(10):
+                await writable
+        finally:
+            loop.remove_writer(made.fileno())
+        failed = made.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if failed:
+            raise OSError(failed, os.strerror(failed))
+        return await asyncio.open_connection(sock=made)
+    except BaseException:
+        made.close()
+        raise
+
+
+async def listen_inside(
+    sandbox: Sandbox, port: int, arrived: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any]
+) -> tuple[int, asyncio.Server]:
+    """Listen on the sandbox's loopback; `arrived` serves each connection."""
+    answer, fds = await sandbox.link.ask("listen", port)
+    listener = socket.socket(fileno=fds[0])
+    listener.setblocking(False)
+    return int(answer[0]), await asyncio.start_server(arrived, sock=listener)
+
+
+async def join(reader: Any, writer: Any, other_reader: Any, other_writer: Any) -> None:
+    """Copy both ways until both have ended, passing on each end."""
+
+    async def copy(source: Any, sink: Any) -> None:
+        try:
+            while data := await source.read(65536):
+                sink.write(data)
+                await sink.drain()
+            sink.write_eof()
+        except (OSError, asyncssh.Error, BrokenPipeError):
+            sink.close()
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(copy(reader, other_writer))
+            group.create_task(copy(other_reader, writer))
+    finally:
+        writer.close()
+        other_writer.close()
+
+
+def _once(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

@@ -1,0 +1,285 @@
+"""The backing: a folder served as a sandboxed shell over ssh."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from hud.capability.interfaces import CommandResult
+from hud.errors import SandboxError
+from hud.types import Capability
+from hud_capability_ssh.limits import Limits
+from hud_capability_ssh.mounts import DEFAULT_SYSTEM_MOUNTS, Mount
+from hud_capability_ssh.owners import OwnerLease, can_lease, hand_over
+from hud_capability_ssh.spec import SandboxSpec
+
+if TYPE_CHECKING:
+    import asyncssh
+
+    from hud_capability_ssh.sandbox import Sandbox
+    from hud_capability_ssh.server import Server
+
+T = TypeVar("T")
+GRADER_HOME = "/tmp/grader"  # noqa: S108 - inside the sandbox, on a tmpfs of its own
+
+
+class Workspace:
+    """A folder the agent works in. Made by `env.workspace(root)`, or by hand and attached with `env.use`.
+
+    `root` is the folder here, `guest_root` the same inside. Options are described in docs/workspace.md.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        *,
+        name: str = "shell",
+        mounts: Sequence[Mount] = (),
+        env: Mapping[str, str] | None = None,
+        system_mounts: Sequence[Mount] | None = None,
+        guest_path: str = "/workspace",
+        host: str = "127.0.0.1",
+        port: int = 0,
+        user: str = "agent",
+        host_key_path: str | Path | None = None,
+        authorized_client_keys: str | Path | None = None,
+        shell_uid: int | None = None,
+        limits: Limits | Mapping[str, Any] | None = None,
+        isolation: Literal["required", "none"] = "required",
+        seed: str | Path | None = None,
+        hand_over_root: bool = True,
+        forward_ports: Sequence[int] | None = None,
+    ) -> None:
+        if isolation not in ("required", "none"):
+            raise ValueError(f"isolation={isolation!r}: use 'required' or 'none'")
+        if not guest_path.startswith("/") or guest_path == "/":
+            raise ValueError(f"guest_path={guest_path!r} must be an absolute path below /")
+        self.name = name
+        self.root = Path(root).absolute()
+        self.user = user
+        self.limits = Limits.of(limits)
+        self.isolation = isolation
+        self.forward_ports = None if forward_ports is None else frozenset(forward_ports)
+        self._spec = SandboxSpec(
+            name="workspace",
+            root=self.root,
+            guest_path=guest_path,
+            mounts=tuple(mounts),
+            system_mounts=DEFAULT_SYSTEM_MOUNTS if system_mounts is None else tuple(system_mounts),
+            env=dict(env or {}),
+            limits=self.limits,
+        )
+        self._host, self._port = host, port
+        self._host_key_path = host_key_path
+        self._authorized = authorized_client_keys
+        self._shell_uid = shell_uid
+        self._seed = None if seed is None else Path(seed)
+        self._hand_over_root = hand_over_root
+        self._lease: OwnerLease | None = None
+        self._sandbox: Sandbox | None = None
+        self._starting = asyncio.Lock()
+        self._server: Server | None = None
+        self._keys: set[bytes] = set()
+        self._sealed = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.capability: Capability | None = None
+
+    @property
+    def guest_root(self) -> str:
+        """The folder's path inside."""
+        return self._spec.guest_path
+
+    # The backing
+
+    async def start(self) -> Sequence[Capability]:
+        """Make the folder, start the sandbox and the ssh server; return the capability to publish.
+
+        Raises:
+            SandboxError: no isolation can be had here, or the seed is missing.
+        """
+        import asyncssh
+
+        from hud_capability_ssh.server import Server
+
+        await asyncio.to_thread(self._prepare)
+        if self._host_key_path is None:
+            host_key = asyncssh.generate_private_key("ssh-ed25519")
+        else:
+            host_key = asyncssh.read_private_key(str(self._host_key_path))
+        client_key = asyncssh.generate_private_key("ssh-ed25519")
+        self._keys = {client_key.public_data}
+        if self._authorized is not None:
+            self._keys |= {key.public_data for key in asyncssh.read_public_key_list(str(self._authorized))}
+        await self.running()
+        self._server = Server(self, host_key)
+        await self._server.start(self._host, self._port)
+        self.capability = Capability.ssh(
+            name=self.name,
+            url=f"ssh://{self._host}:{self._server.port}",
+            user=self.user,
+            host_pubkey=host_key.export_public_key().decode().strip(),
+            client_key=client_key.export_private_key().decode(),
+            cwd=self.guest_root,
+            isolation="none" if self.isolation == "none" else "bwrap",
+        )
+        return [self.capability]
+
+    def _prepare(self) -> None:
+        self.root.mkdir(parents=True, exist_ok=True)
+        if self._seed is not None:
+            from hud_capability_ssh.seeds import plant
+
+            plant(self._seed, self.root)
+        owner: tuple[int, int] | None = None
+        if self._shell_uid is not None:
+            owner = (self._shell_uid, self._shell_uid)
+        elif can_lease():
+            self._lease = OwnerLease()
+            owner = (self._lease.uid, self._lease.uid)
+        if owner is not None and self._hand_over_root:
+            hand_over(self.root, owner[0])
+        # Whatever is planted in it, no other user of this machine can walk to it.
+        self.root.chmod(0o700)
+        self._spec = replace(self._spec, owner=owner)
+
+    async def stop(self) -> None:
+        """End server and sandbox, with everything inside. Safe to call twice."""
+        server, self._server = self._server, None
+        sandbox, self._sandbox = self._sandbox, None
+        self._sealed = True
+        try:
+            if server is not None:
+                await server.close()
+        finally:
+            tasks = list(self._tasks)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            if sandbox is not None:
+                await sandbox.close()
+            if self._lease is not None:
+                self._lease.close()
+                self._lease = None
+
+    def own(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` until it is done or the workspace stops."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def running(self) -> Sandbox:
+        """Return the live sandbox; one that had ended is started anew on the same files."""
+        from hud_capability_ssh.sandbox import Sandbox
+
+        async with self._starting:
+            if self._sandbox is not None and self._sandbox.dead.is_set():
+                await self._sandbox.close()
+                self._sandbox = None
+            if self._sandbox is None:
+                self._sandbox = await Sandbox.start(self._spec)
+            return self._sandbox
+
+    def key_is_known(self, key: asyncssh.SSHKey) -> bool:
+        """Whether this client's key may come in, now."""
+        return not self._sealed and key.public_data in self._keys
+
+    # What the environment asks before and after grading
+
+    async def seal(self, *, keep_agent_processes: bool) -> None:
+        """Close the agent's channel and end its processes, or leave them running where they are."""
+        self._sealed = True
+        if self._server is not None:
+            await self._server.drop_connections()
+        if not keep_agent_processes and self._sandbox is not None:
+            await self._sandbox.close()
+
+    async def unseal(self) -> None:
+        """Let clients in again."""
+        self._sealed = False
+
+    # For templates and graders
+
+    async def run(
+        self,
+        command: str | Sequence[str],
+        *,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+        input: str | bytes | None = None,  # noqa: A002 - subprocess.run's name
+    ) -> CommandResult:
+        """Run a command in the agent's sandbox, as the author."""
+        return await _on_service_loop(self._run(command, cwd, env, timeout_s, input))
+
+    async def _run(
+        self,
+        command: str | Sequence[str],
+        cwd: str | None,
+        env: Mapping[str, str] | None,
+        timeout_s: float | None,
+        data: str | bytes | None,
+    ) -> CommandResult:
+        from hud_capability_ssh.inside import run_inside
+
+        sandbox = await self.running()
+        return await run_inside(
+            sandbox, command, cwd=self.guest(cwd), env=env, timeout_s=timeout_s or 120.0, input=data
+        )
+
+    async def grading_run(
+        self,
+        command: str | Sequence[str],
+        *,
+        cwd: str | None = None,
+        timeout_s: float = 600.0,
+        env: Mapping[str, str] | None = None,
+        files: Mapping[str, str | bytes | Path] | None = None,
+    ) -> CommandResult:
+        """Run a grading command in a sandbox of its own on the agent's files; see `GradingShell`."""
+        return await _on_service_loop(self._grading_run(command, cwd, timeout_s, env, files or {}))
+
+    async def _grading_run(
+        self,
+        command: str | Sequence[str],
+        cwd: str | None,
+        timeout_s: float,
+        env: Mapping[str, str] | None,
+        files: Mapping[str, str | bytes | Path],
+    ) -> CommandResult:
+        from hud_capability_ssh.inside import run_inside
+        from hud_capability_ssh.sandbox import Sandbox
+
+        given = {
+            self._at(path): data.encode() if isinstance(data, str) else data for path, data in files.items()
+        }
+        spec = replace(self._spec, name="grader", guest_home=GRADER_HOME, files=given)
+        sandbox = await Sandbox.start(spec)
+        try:
+            return await run_inside(sandbox, command, cwd=self.guest(cwd), env=env, timeout_s=timeout_s)
+        finally:
+            await sandbox.close()
+
+    def guest(self, path: str | None) -> str | None:
+        """Return a path as it is inside: one below the folder here is translated, a relative one starts there."""
+        return None if path is None else self._at(path)
+
+    def _at(self, path: str) -> str:
+        if not path.startswith("/"):
+            return os.path.normpath(f"{self.guest_root}/{path}")
+        try:
+            return os.path.normpath(f"{self.guest_root}/{Path(path).relative_to(self.root)}")
+        except ValueError:
+            return path
+
+
+async def _on_service_loop(work: Coroutine[Any, Any, T]) -> T:
+    from hud.environment.current import on_service_loop
+
+    return await on_service_loop(work)
+
+
+__all__ = ["SandboxError", "Workspace"]

@@ -1,0 +1,38 @@
+"""One served workspace and a client of it, for every test that wants them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from hud.types import Capability
+from hud_capability_ssh.client import SSHClient
+from hud_capability_ssh.workspace import Workspace
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+async def workspace(tmp_path: Path) -> AsyncIterator[Workspace]:
+    made = Workspace(tmp_path / "ws")
+    made.capability = (await made.start())[0]
+    yield made
+    await made.stop()
+
+
+@pytest.fixture
+def capability(workspace: Workspace) -> Capability:
+    assert workspace.capability is not None
+    return workspace.capability
+
+
+@pytest.fixture
+async def client(capability: Capability) -> AsyncIterator[SSHClient]:
+    made = await SSHClient.connect(capability)
+    yield made
+    await made.close()

@@ -1,0 +1,150 @@
+"""Commands, files and connections through the client."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import asyncssh
+import pytest
+
+from hud.capability.interfaces import Shell
+from hud.types import Capability
+from hud_capability_ssh.client import SSHClient
+from hud_capability_ssh.errors import CommandFailedError, SSHConnectionError
+from hud_capability_ssh.workspace import Workspace
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_is_a_shell(client: SSHClient) -> None:
+    assert isinstance(client, Shell)
+
+
+async def test_returns_output_and_status_apart(client: SSHClient) -> None:
+    result = await client.run("echo out; echo err >&2; exit 3")
+    assert (result.stdout, result.stderr, result.exit_status, result.how) == ("out\n", "err\n", 3, "exited")
+
+
+async def test_check_raises_with_the_result(client: SSHClient) -> None:
+    with pytest.raises(CommandFailedError, match="exited with 4") as caught:
+        await client.run("exit 4", check=True)
+    assert caught.value.result.exit_status == 4
+
+
+async def test_input_directory_and_variables_reach_the_command(client: SSHClient) -> None:
+    result = await client.run("cat; pwd; echo $COLOR", input="typed\n", cwd="/tmp", env={"COLOR": "red"})
+    assert result.stdout == "typed\n/tmp\nred\n"
+
+
+async def test_words_are_not_taken_apart_again(client: SSHClient) -> None:
+    assert (await client.run(["printf", "%s|", "a b", "$HOME", "'"])).stdout == "a b|$HOME|'|"
+
+
+async def test_a_timeout_returns_what_was_printed_and_kills_all_it_started(client: SSHClient) -> None:
+    result = await client.run(
+        "echo early; (setsid nohup sleep 7777 &) ; trap '' TERM INT HUP; sleep 7777", timeout_s=0.5
+    )
+    assert (result.how, result.stdout, result.exit_status) == ("timeout", "early\n", None)
+    assert (await client.run("pgrep -f 'sleep 777[7]'")).exit_status == 1
+
+
+async def test_a_background_process_that_holds_the_output_does_not_hold_the_command(
+    client: SSHClient,
+) -> None:
+    result = await client.run("sleep 60 & echo started", timeout_s=20)
+    assert (result.how, result.stdout) == ("exited", "started\n")
+    assert (await client.run("pgrep -c sleep")).stdout == "1\n"
+
+
+async def test_tells_apart_how_commands_end(client: SSHClient) -> None:
+    assert (await client.run("no-such-program")).how == "not_found"
+    killed = await client.run("kill -9 $$")
+    assert (killed.how, killed.exit_status) == ("killed", None)
+    assert (await client.run("kill -TERM $$")).how == "signalled"
+
+
+async def test_output_is_bounded_and_keeps_both_ends(capability: Capability) -> None:
+    params = {**capability.params, "output_bytes": 10_000}
+    client = await SSHClient.connect(replace(capability, params=params))
+    result = await client.run("echo first; yes | head -c 20000000; echo last")
+    await client.close()
+    assert result.truncated
+    assert result.stdout.startswith("first\n")
+    assert result.stdout.endswith("last\n")
+    assert len(result.stdout) < 11_000
+
+
+async def test_binary_output_and_odd_bytes_come_through(client: SSHClient) -> None:
+    content = bytes(range(256)) * 5000
+    await client.write_bytes("deep/er/blob", content)
+    assert await client.read_bytes("deep/er/blob") == content
+    assert (await client.run("sha256sum < deep/er/blob | cut -c1-8; printf 'a\\0b\\377'")).stdout.endswith(
+        "a\0b\ufffd"
+    )
+
+
+async def test_file_errors_are_the_systems(client: SSHClient) -> None:
+    await client.run("mkdir folder; echo x > secret; chmod 000 secret; mkfifo pipe")
+    with pytest.raises(FileNotFoundError):
+        await client.read_bytes("absent")
+    with pytest.raises(IsADirectoryError):
+        await client.read_bytes("folder")
+    with pytest.raises(PermissionError):
+        await client.read_bytes("secret")
+    with pytest.raises(OSError, match="pipe"):
+        await client.read_bytes("pipe")
+
+
+async def test_an_odd_name_is_a_name(client: SSHClient) -> None:
+    await client.write_text("a 'b'\n$c", "content")
+    assert await client.listdir() == ["a 'b'\n$c"]
+    assert await client.read_text("a 'b'\n$c") == "content"
+
+
+async def test_refuses_a_server_with_another_host_key(capability: Capability) -> None:
+    other = asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode()
+    impostor = replace(capability, params={**capability.params, "host_pubkey": other})
+    with pytest.raises(SSHConnectionError, match=r"[Hh]ost key"):
+        await SSHClient.connect(impostor)
+
+
+async def test_a_client_with_another_key_is_refused(capability: Capability) -> None:
+    other = asyncssh.generate_private_key("ssh-ed25519").export_private_key().decode()
+    stranger = replace(capability, params={**capability.params, "client_key": other})
+    with pytest.raises(SSHConnectionError, match="denied"):
+        await SSHClient.connect(stranger)
+
+
+async def test_reconnects_without_losing_the_sandbox(client: SSHClient, workspace: Workspace) -> None:
+    await client.run("nohup sleep 500 > /dev/null 2>&1 & echo kept > /tmp/state")
+    client.conn.abort()
+    await client.conn.wait_closed()
+    assert (await client.run("cat /tmp/state; pgrep -c sleep")).stdout == "kept\n1\n"
+
+
+async def test_a_command_of_a_megabyte_runs(client: SSHClient) -> None:
+    long = "x" * 1_000_000
+    result = await client.run(f"word={long}; echo ${{#word}}")
+    assert result.stdout == "1000000\n"
+
+
+async def test_cancelling_ends_the_command(client: SSHClient) -> None:
+    running = asyncio.ensure_future(client.run("echo go > began; sleep 4321"))
+    while "began" not in await client.listdir():
+        await asyncio.sleep(0.02)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    gone = await client.run(
+        "for i in $(seq 100); do pgrep -f 'sleep 432[1]' || exit 0; sleep 0.1; done; exit 1"
+    )
+    assert gone.exit_status == 0
+
+
+async def test_streams(client: SSHClient) -> None:
+    process = await client.create_process("while read line; do echo got $line; done")
+    process.stdin.write("one\n")
+    assert await process.stdout.readline() == "got one\n"
+    process.stdin.write_eof()
+    assert (await process.wait()).exit_status == 0
