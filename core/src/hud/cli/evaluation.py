@@ -6,8 +6,9 @@ import asyncio
 import json
 import os
 import sys
+from contextlib import aclosing, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import click
 
@@ -19,6 +20,8 @@ from hud.cli.table import closing_table, number
 from hud.cli.tally import Tally
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
     from hud.cli.eval_request import EvalRequest
     from hud.eval.run import Run
 
@@ -28,16 +31,23 @@ TICK_S = 1.0
 def run(request: EvalRequest) -> int:
     """Load what the request names, run it, print the results, and return the exit code."""
     terminate_like_ctrl_c()
-    prepared = prepare(request)
-    if request.dry_run:
-        from hud.cli.dry_run import show
+    if request.debug:
+        from hud.cli.debugging import debug
 
-        return show(prepared)
-    return asyncio.run(_evaluate(prepared))
+        return debug(prepare(request))
+    results = sys.stdout
+    # What a module or an agent prints is not a result.
+    with redirect_stdout(sys.stderr):
+        prepared = prepare(request)
+        if not request.dry_run:
+            return asyncio.run(_evaluate(prepared, results))
+    from hud.cli.dry_run import show
+
+    return show(prepared)
 
 
-async def _evaluate(prepared: Prepared) -> int:
-    evaluation = Evaluation(prepared)
+async def _evaluate(prepared: Prepared, results: TextIO) -> int:
+    evaluation = Evaluation(prepared, results)
     work = asyncio.ensure_future(evaluation.consume())
     interrupts = Interrupts(work, on_first=evaluation.finish, on_stop=evaluation.say_stopped)
     with handled(interrupts):
@@ -57,15 +67,16 @@ async def _evaluate(prepared: Prepared) -> int:
 
 
 class Evaluation:
-    """A job and what is printed of it: results to stdout, everything else to stderr."""
+    """A job and what is printed of it: what it came to on `results`, everything else on stderr."""
 
-    def __init__(self, prepared: Prepared) -> None:
+    def __init__(self, prepared: Prepared, results: TextIO) -> None:
         from hud.eval.job import Job
         from hud.eval.session import JobSession
 
         request = prepared.request
         name = request.name or prepared.taskset.name
         self.request = request
+        self.results = results
         self.job = Job(name=name, group=request.group)
         self.job.source = request.source
         self.session = JobSession(
@@ -79,17 +90,23 @@ class Evaluation:
         self.tally = Tally(expected=prepared.rollouts)
         self.progress = progress_for(self.tally, every_run=request.verbosity > 0)
         self._slugs = [] if prepared.taskset.is_lazy else [row.slug for row in prepared.taskset]
+        self.misuses = 0
+        """Rollouts that could not work as asked (an oracle without a solution), graded or not."""
         self._lines: list[tuple[int, dict[str, Any]]] = []
 
     async def consume(self) -> None:
         """Take finished runs as they come."""
         ticker = asyncio.ensure_future(self._tick())
         try:
-            async for run in self.session.iterate():
-                self.tally.add(run)
-                self.progress.update(run, self.session.in_flight)
-                if self.request.output != "table":
-                    self._print_run(run)
+            # Closed here, not by the garbage collector: leaving the loop ends the job.
+            iterator = cast("AsyncGenerator[Run, None]", self.session.iterate())
+            async with aclosing(iterator) as runs:
+                async for run in runs:
+                    self.tally.add(run)
+                    self.misuses += run.failure is not None and run.failure.kind == "usage"
+                    self.progress.update(run, self.session.in_flight)
+                    if self.request.output != "table":
+                        self._print_run(run)
         finally:
             ticker.cancel()
 
@@ -105,7 +122,7 @@ class Evaluation:
         if self.request.output == "json":
             self._lines.append((run.index, line))
         else:
-            print(json.dumps(line, ensure_ascii=False), flush=True)
+            print(json.dumps(line, ensure_ascii=False), file=self.results, flush=True)
 
     def finish(self) -> bool:
         """End the job early at the first Ctrl-C; False where it has not begun."""
@@ -124,14 +141,14 @@ class Evaluation:
         """Print the results: one JSON object, or the table."""
         job, request = self.job, self.request
         if request.output == "json":
-            print(
-                json.dumps({**job.model_dump(), "interrupted": interrupted}, ensure_ascii=False), flush=True
-            )
+            runs = [line for _, line in sorted(self._lines, key=lambda pair: pair[0])]
+            dump = {**job.model_dump(runs=False), "interrupted": interrupted, "runs": runs}
+            print(json.dumps(dump, ensure_ascii=False), file=self.results, flush=True)
         elif self.tally.done:
             table = closing_table(
                 job.summary(), group=request.group, seconds=job.elapsed_seconds, order=self._slugs
             )
-            click.echo(table, err=request.output == "jsonl")
+            print(table, file=sys.stderr if request.output == "jsonl" else self.results, flush=True)
         if interrupted:
             left = "" if self.tally.expected is None else f" of {self.tally.expected}"
             click.echo(f"interrupted after {self.tally.done}{left} rollouts", err=True)
@@ -147,8 +164,8 @@ class Evaluation:
         if bound is not None and (mean is None or mean < bound):
             click.echo(f"mean reward {number(mean)} is below --fail-under {bound:g}", err=True)
             return failure.FAILED
-        complete = self.tally.expected in (None, self.tally.done)
-        return failure.FAILED if self.tally.errors or not self.tally.done or not complete else 0
+        complete = self.tally.done > 0 and self.tally.expected in (None, self.tally.done)
+        return 0 if complete and not self.tally.errors and not self.misuses else failure.FAILED
 
 
 def _shown_path(path: Path) -> str:

@@ -42,9 +42,6 @@ def finish(exc: BaseException, *, as_json: bool = False) -> int:
     if isinstance(exc, (KeyboardInterrupt, click.Abort)):
         _say("interrupted")
         return INTERRUPTED
-    if isinstance(exc, BrokenPipeError):
-        close_stdout()
-        return PIPE_CLOSED
     if isinstance(exc, BaseExceptionGroup):
         exc = _first(exc)
         return finish(exc, as_json=as_json)

@@ -66,6 +66,16 @@ class LazyGroup(click.Group):
                 f"no command {args[0]!r}; did you mean {' or '.join(close)}?", ctx=ctx
             ) from exc
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; a reader that closed stdout ends it quietly, as SIGPIPE would."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as exc:
+            from hud.cli import failure
+
+            failure.close_stdout()
+            raise click.exceptions.Exit(failure.PIPE_CLOSED) from exc
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Write the help lines of the table; no command is imported for it."""
         own = {name: entry[1] for name, entry in self.lazy.items()}

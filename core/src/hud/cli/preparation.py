@@ -54,7 +54,7 @@ def prepare(request: EvalRequest) -> Prepared:
         request=request,
         taskset=taskset,
         agent=_agent(request, settings),
-        runtime=runtime_of(request.runtime),
+        runtime=_placement(request),
         options=_options(request, settings),
     )
 
@@ -102,6 +102,15 @@ def _agent(request: EvalRequest, project: Project) -> Any:
             raise UsageError(f"--source names the oracle's solutions; the agent is {request.agent!r}")
         config["source"] = request.solutions
     return agent_named(request.agent, **config)
+
+
+def _placement(request: EvalRequest) -> Any:
+    runtime = runtime_of(request.runtime)
+    if request.keep is None:
+        return runtime
+    from hud.cli.keeping import Keeping
+
+    return Keeping(runtime, request.keep)
 
 
 def runtime_of(text: str | None) -> Any:

@@ -54,6 +54,16 @@ def summary_line(tally: Tally, running: int) -> str:
     return "  ".join(parts)
 
 
+def told(run: Run, *, with_traceback: bool) -> str:
+    """Return one finished rollout in one line, and the author's own frames below it where something raised."""
+    line = run_line(run)
+    failure = run.failure
+    if not with_traceback or failure is None:
+        return line
+    below = [*(failure.traceback or "").strip().splitlines(), *(f"hint: {hint}" for hint in failure.hints)]
+    return "\n".join([line, *(f"    {text}" for text in below)])
+
+
 def run_line(run: Run) -> str:
     """Return one finished rollout in one line."""
     first = (run.error or "").strip().partition("\n")[0]
@@ -82,8 +92,8 @@ class Lines:
 
     def update(self, run: Run | None, running: int) -> None:
         """Print a line if one is due."""
-        if run is not None and self.worth_a_line(run):
-            self.note(run_line(run))
+        if run is not None and (line := self.line_of(run)):
+            self.note(line)
         now = time.monotonic()
         if now - self._last >= LINE_EVERY_S:
             self._last = now
@@ -99,15 +109,12 @@ class Lines:
     def stop(self) -> None:
         """Print nothing more."""
 
-    def worth_a_line(self, run: Run) -> bool:
-        """Tell whether this rollout gets a line of its own."""
-        if self.every_run:
-            return True
-        if run.error is None or len(self._seen) >= MOST_KINDS:
-            return False
-        known = run.error in self._seen
-        self._seen.add(run.error)
-        return not known
+    def line_of(self, run: Run) -> str | None:
+        """Return what is told of this rollout, None for nothing: the first error of a kind is told in full."""
+        new = run.error is not None and run.error not in self._seen and len(self._seen) < MOST_KINDS
+        if run.error is not None and new:
+            self._seen.add(run.error)
+        return told(run, with_traceback=new) if new or self.every_run else None
 
 
 class Live:
@@ -140,8 +147,8 @@ class Live:
     def update(self, run: Run | None, running: int) -> None:
         """Take the new numbers; the next frame shows them."""
         self.running = running
-        if run is not None and self._lines.worth_a_line(run):
-            self.note(run_line(run))
+        if run is not None and (line := self._lines.line_of(run)):
+            self.note(line)
 
     def note(self, text: str) -> None:
         """Print one line above the bar."""

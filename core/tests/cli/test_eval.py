@@ -1,0 +1,392 @@
+"""`hud eval`: what runs, what is printed where, and the exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Hud = Callable[..., subprocess.CompletedProcess[str]]
+HUD = Path(sys.executable).with_name("hud")
+
+MIXED = """
+from hud.environment import Environment
+from hud.eval import Taskset
+
+env = Environment(name="mixed")
+
+
+@env.template()
+async def good(text: str = "yes"):
+    answer = yield f"Say {text}."
+    yield 1.0 if answer == text else 0.0
+
+
+@env.template()
+async def half():
+    yield "Whatever."
+    yield 0.5
+
+
+@env.template()
+async def broken():
+    yield "What?"
+    raise KeyError("the grader looked for this")
+
+
+@good.solution
+async def _(run, text="yes"):
+    return text
+
+
+@half.solution
+async def _(run):
+    return ""
+
+
+@broken.solution
+async def _(run):
+    return ""
+
+
+TASKS = Taskset("mixed", [good(), half(), broken()])
+"""
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Path:
+    """A project with a task that is solved, one that is half solved, and one whose grader raises."""
+    (tmp_path / "mixed.py").write_text(MIXED, encoding="utf-8")
+    return tmp_path
+
+
+def _runs(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(done.stdout)["runs"]
+    return found
+
+
+def test_every_row_runs_and_the_table_is_the_result(hud: Hud, letters: Path) -> None:
+    done = hud("eval", "tasks.py", "oracle")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].split() == ["task", "runs", "mean", "s.e.", "pass@1", "errors", "time"]
+    assert [line.split()[:3] for line in lines[1:4]] == [
+        [w, "1", "1.000"] for w in ("berry", "cherry", "plum")
+    ]
+    assert lines[4].startswith("all (3 tasks)")
+    assert "job " in done.stderr
+    assert list((letters / ".hud" / "jobs").glob("*.jsonl"))
+
+
+def test_an_error_of_one_task_is_exit_1_and_shows_its_author_the_line(hud: Hud, mixed: Path) -> None:
+    done = hud("eval", "mixed.py", "oracle")
+    assert done.returncode == 1
+    assert "the grader looked for this" in done.stderr
+    assert "mixed.py" in done.stderr
+    assert "hud/eval" not in done.stderr
+    assert "Traceback" not in done.stdout
+    row = next(line for line in done.stdout.splitlines() if line.startswith("broken")).split()
+    assert row == ["broken", "1", "-", "-", "-", "1", *row[6:]]
+
+
+def test_json_is_one_object_with_every_run(hud: Hud, mixed: Path) -> None:
+    done = hud("eval", "mixed.py", "oracle", "--json", "--group", "2", "--name", "nightly")
+    assert done.returncode == 1
+    told = json.loads(done.stdout)
+    assert {key: told[key] for key in ("name", "source", "run_count", "error_count", "interrupted")} == {
+        "name": "nightly",
+        "source": "mixed.py",
+        "run_count": 6,
+        "error_count": 2,
+        "interrupted": False,
+    }
+    assert told["mean_reward"] == 0.75
+    assert told["elapsed_seconds"] > 0
+    assert [run["slug"] for run in told["runs"]] == ["good", "good", "half", "half", "broken", "broken"]
+    assert [run["reward"] for run in told["runs"]] == [1.0, 1.0, 0.5, 0.5, None, None]
+    broken = told["runs"][-1]
+    assert "the grader looked for this" in broken["error"]
+    assert len({run["group_id"] for run in told["runs"]}) == 3
+    assert len({run["trace_id"] for run in told["runs"]}) == 6
+
+
+def test_jsonl_is_a_line_for_each_run(hud: Hud, letters: Path) -> None:
+    done = hud("eval", "tasks.py", "oracle", "--jsonl")
+    assert done.returncode == 0
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert sorted(line["slug"] for line in lines) == ["berry", "cherry", "plum"]
+    assert "all (3 tasks)" in done.stderr
+
+
+def test_nothing_but_results_goes_to_stdout(hud: Hud, letters: Path) -> None:
+    (letters / "noisy.py").write_text(
+        "print('while it is imported')\nfrom env import count\nTASKS = [count()]\n", encoding="utf-8"
+    )
+    done = hud("eval", "noisy.py", "oracle", "--json", "-v")
+    assert json.loads(done.stdout)["run_count"] == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--limit", "2"], ["berry", "cherry"]),
+        (["--task-ids", "plum,berry"], ["berry", "plum"]),
+        (["--task-ids", "plum", "--task-ids", "0"], ["berry", "plum"]),
+        (["--task-ids", "*erry"], ["berry", "cherry"]),
+        (["--task-ids", "count"], ["berry", "cherry", "plum"]),
+        (["--all"], ["berry", "cherry", "plum"]),
+    ],
+)
+def test_rows_are_chosen(hud: Hud, letters: Path, words: list[str], expected: list[str]) -> None:
+    done = hud("eval", "tasks.py", "oracle", "--json", *words)
+    assert [run["slug"] for run in _runs(done)] == expected
+
+
+def test_one_row_is_made_of_a_template(hud: Hud, letters: Path) -> None:
+    done = hud(
+        "eval", "env.py", "oracle", "--task", "count", "--args", '{"word": "aab", "letter": "a"}', "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    (run,) = _runs(done)
+    assert run["args"] == {"word": "aab", "letter": "a"}
+
+
+def test_a_low_mean_fails_where_asked(hud: Hud, mixed: Path) -> None:
+    words = ("eval", "mixed.py", "oracle", "--task-ids", "good,half", "--fail-under")
+    assert hud(*words, "0.7").returncode == 0
+    done = hud(*words, "0.8")
+    assert done.returncode == 1
+    assert "0.750 is below --fail-under 0.8" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "missing SOURCE and AGENT"),
+        (["tasks.py"], "missing AGENT"),
+        (["absent.py", "oracle"], "absent.py"),
+        (["tasks.py", "oracl"], "Did you mean oracle?"),
+        (["tasks.py", "oracle", "--task-ids", "bery"], "close: berry"),
+        (["tasks.py", "oracle", "--args", "{}"], "--args needs --task"),
+        (["env.py", "oracle", "--task", "count", "--args", "{no"], "is not JSON"),
+        (["env.py", "oracle", "--task", "cuont"], "no template 'cuont'"),
+        (["env.py", "oracle", "--task", "count", "--args", '{"wrod": "x"}'], "wrod"),
+        (["tasks.py", "oracle", "--config", "novalue"], "write it as key=value"),
+        (["tasks.py", "oracle", "--deadline", "act=0"], "seconds above 0"),
+        (["tasks.py", "oracle", "--deadline", "acting=3"], "the phases are place, connect"),
+        (["tasks.py", "oracle", "--group", "0"], "0 is not in the range"),
+        (["tasks.py", "oracle", "--runtime", "locall"], "locall"),
+        (["tasks.py", "noop", "--source", "env.py"], "the agent is 'noop'"),
+    ],
+)
+def test_what_cannot_work_is_said_before_anything_starts(
+    hud: Hud, letters: Path, words: list[str], said: str
+) -> None:
+    done = hud("eval", *words)
+    assert done.returncode in (1, 2), done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert not (letters / ".hud").exists()
+
+
+def test_one_form_of_json_at_a_time(hud: Hud, letters: Path) -> None:
+    done = hud("eval", "tasks.py", "oracle", "--json", "--jsonl")
+    assert done.returncode == 2
+    assert "exclude each other" in json.loads(done.stdout)["message"]
+
+
+def test_an_absent_plugin_says_how_to_install_it(hud: Hud, letters: Path) -> None:
+    done = hud("eval", "tasks.py", "oracle", "--runtime", "modal", "--json")
+    assert done.returncode == 1
+    told = json.loads(done.stdout)
+    assert told["error"] == "not_found"
+    assert "pip install hud-runtime-modal" in told["message"]
+
+
+def test_a_source_with_a_syntax_error_shows_the_line(hud: Hud, letters: Path) -> None:
+    (letters / "bad.py").write_text("def broken(:\n", encoding="utf-8")
+    done = hud("eval", "bad.py", "oracle")
+    assert done.returncode == 2
+    assert "def broken(:" in done.stderr
+    assert "hud/cli" not in done.stderr
+
+
+def test_templates_that_need_arguments_are_listed(hud: Hud, letters: Path) -> None:
+    (letters / "tasks.py").unlink()
+    (letters / "needy.py").write_text(
+        "from hud.environment import Environment\nenv = Environment(name='n')\n"
+        "@env.template()\nasync def add(a: int, b: int = 2):\n    yield 'x'\n    yield 1.0\n",
+        encoding="utf-8",
+    )
+    done = hud("eval", "needy.py", "oracle")
+    assert done.returncode == 2
+    assert "add(a, b=2)" in done.stderr
+    assert "--task add --args" in done.stderr
+
+
+def test_options_come_from_files(hud: Hud, letters: Path) -> None:
+    (letters / "hud.toml").write_text(
+        '[eval]\nsource = "tasks.py"\nagent = "noop"\ngroup = 2\n', encoding="utf-8"
+    )
+    (letters / ".hud_eval.toml").write_text('[eval]\nagent = "${WHO}"\n', encoding="utf-8")
+    done = hud("eval", "--json", env={"WHO": "oracle"})
+    told = json.loads(done.stdout)
+    assert (told["agent"], told["run_count"], told["mean_reward"]) == ("oracle", 6, 1.0)
+    told = json.loads(hud("eval", "tasks.py", "noop", "--group", "1", "--json", env={"WHO": "x"}).stdout)
+    assert (told["agent"], told["run_count"]) == ("noop", 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "[eval]\nsource = 'tasks.py'\ngruop = 3\n",
+            ".hud_eval.toml:3: unknown option 'gruop' in [eval]; did you mean group?",
+        ),
+        ("[eval]\ngroup = 'three'\n", ".hud_eval.toml:2: group must be a whole number, not 'three'"),
+        ("[eval]\nall = 1\n", "all must be true or false"),
+        ("agent = 'oracle'\n", "put it under [eval]"),
+        ("[eval]\nagent = '${NOT_SET_ANYWHERE}'\n", "NOT_SET_ANYWHERE"),
+        ("[eval\n", ".hud_eval.toml"),
+    ],
+)
+def test_a_wrong_file_is_named_with_its_line(hud: Hud, letters: Path, text: str, said: str) -> None:
+    (letters / ".hud_eval.toml").write_text(text, encoding="utf-8")
+    done = hud("eval", "tasks.py", "oracle")
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_dry_run_shows_rows_and_placements_and_runs_nothing(hud: Hud, letters: Path) -> None:
+    done = hud("eval", "tasks.py", "oracle", "--dry-run", "--group", "3", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["rollouts"] == 9
+    assert [row["slug"] for row in told["rows"]] == ["berry", "cherry", "plum"]
+    assert "LocalRuntime" in told["rows"][0]["runtime"]
+    assert told["estimated_cost_usd"] == 0
+    assert not (letters / ".hud").exists()
+
+
+def test_an_agent_of_ones_own(hud: Hud, letters: Path) -> None:
+    (letters / "mine.py").write_text("async def answer(run):\n    return '2'\n", encoding="utf-8")
+    told = json.loads(hud("eval", "tasks.py", "mine.py:answer", "--json").stdout)
+    assert [run["reward"] for run in told["runs"]] == [1.0, 1.0, 0.0]
+
+
+def test_solutions_may_lie_elsewhere(hud: Hud, letters: Path) -> None:
+    text = (letters / "env.py").read_text(encoding="utf-8")
+    body, _, solution = text.partition("@count.solution")
+    (letters / "env.py").write_text(body, encoding="utf-8")
+    away = letters / "answers"
+    away.mkdir()
+    (away / "them.py").write_text(
+        f"from env import count, env\n\n@count.solution{solution}", encoding="utf-8"
+    )
+    done = hud("eval", "tasks.py", "oracle")
+    assert done.returncode == 1
+    assert "--source PATH" in done.stderr
+    done = hud("eval", "tasks.py", "oracle", "--source", "answers/them.py", "--json")
+    assert json.loads(done.stdout)["mean_reward"] == 1.0, done.stderr
+
+
+def test_breakpoints_work_in_a_debugged_rollout(hud: Hud, letters: Path) -> None:
+    text = (letters / "env.py").read_text(encoding="utf-8")
+    (letters / "env.py").write_text(
+        text.replace("    yield 1.0", "    breakpoint()\n    yield 1.0"), encoding="utf-8"
+    )
+    done = hud("eval", "tasks.py", "oracle", "--debug", stdin="p f'answer is {answer}'\nc\n")
+    assert done.returncode == 0, done.stderr
+    assert "answer is 2" in done.stdout
+    assert "berry: 1" in done.stdout
+    assert "--debug runs berry alone" in done.stderr
+
+
+def test_what_a_rollout_wrote_is_kept_where_asked(hud: Hud, letters: Path) -> None:
+    text = (letters / "env.py").read_text(encoding="utf-8")
+    write = "    open('note.txt', 'w').write(word)\n    yield 1.0"
+    (letters / "env.py").write_text(text.replace("    yield 1.0", write), encoding="utf-8")
+    done = hud("eval", "tasks.py", "oracle", "--limit", "1", "--keep", "all")
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if "is kept in" in line]
+    kept = Path(line.rpartition(" ")[2])
+    try:
+        assert [path.read_text() for path in kept.rglob("note.txt")] == ["berry"]
+    finally:
+        subprocess.run(["rm", "-rf", str(kept)], check=True)
+    assert not (letters / "note.txt").exists()
+
+
+def test_a_served_environment_is_evaluated_by_its_url(hud: Hud, letters: Path) -> None:
+    with subprocess.Popen(
+        [str(HUD), "serve", "--port", "0"],
+        cwd=letters,
+        env={**os.environ, "HUD_TOKEN": "abc"},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as server:
+        assert server.stdout is not None
+        port = server.stdout.readline().strip().partition("=")[2]
+        try:
+            url = f"tcp://127.0.0.1:{port}?token=abc"
+            done = hud("eval", "tasks.py", "oracle", "--runtime", url, "--json")
+            assert json.loads(done.stdout)["mean_reward"] == 1.0, done.stderr
+            assert "abc" not in "".join(p.read_text() for p in (letters / ".hud" / "jobs").iterdir())
+            by_variable = hud(
+                "eval",
+                "tasks.py",
+                "oracle",
+                "--runtime",
+                url.partition("?")[0],
+                "--json",
+                env={"HUD_TOKEN": "abc"},
+            )
+            assert json.loads(by_variable.stdout)["mean_reward"] == 1.0, by_variable.stderr
+        finally:
+            server.terminate()
+
+
+def test_two_jobs_in_one_folder(letters: Path) -> None:
+    command = [str(HUD), "eval", "tasks.py", "oracle", "--json", "--group", "5"]
+    jobs = [subprocess.Popen(command, cwd=letters, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    told = [json.loads(job.communicate(timeout=100)[0]) for job in jobs]
+    assert [one["run_count"] for one in told] == [15, 15]
+    assert [one["mean_reward"] for one in told] == [1.0, 1.0]
+    assert len(list((letters / ".hud" / "jobs").glob("*.jsonl"))) == 2
+
+
+def test_a_closed_pipe_ends_the_job_quietly(letters: Path) -> None:
+    job = f"{HUD} eval tasks.py oracle --jsonl --group 200 --max-concurrent 2"
+    script = f"{job} | head -n 1 >/dev/null; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", script], check=False, cwd=letters, capture_output=True, text=True, timeout=100
+    )
+    assert done.stdout.strip() == "141"
+    assert "Traceback" not in done.stderr
+    (file,) = (letters / ".hud" / "jobs").glob("*.jsonl")
+    finished = sum(json.loads(line)["kind"] == "rollout" for line in file.read_text().splitlines())
+    assert 1 <= finished < 600
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a read-only view of a folder")
+def test_a_read_only_folder_keeps_results_elsewhere(letters: Path, tmp_path: Path) -> None:
+    state = tmp_path.with_name(f"{tmp_path.name}-state")
+    script = (
+        f"mount --bind {letters} {letters} && mount -o remount,ro,bind {letters} && cd {letters} && "
+        f"XDG_STATE_HOME={state} exec {HUD} eval tasks.py oracle --json"
+    )
+    done = subprocess.run(
+        ["unshare", "--mount", "bash", "-c", script], check=False, capture_output=True, text=True, timeout=100
+    )
+    told = json.loads(done.stdout)
+    assert told["mean_reward"] == 1.0, done.stderr
+    assert str(state) in told["path"]
+    assert done.stderr.count("cannot be written") == 1
