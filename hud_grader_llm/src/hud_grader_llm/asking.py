@@ -70,6 +70,8 @@ class Asked:
     cached: bool
     by_host: bool
     failures: Sequence[str] = ()
+    key: str = ""
+    """Where the reply may be kept, once it has been read; empty where there is no cache, or it came from there."""
 
 
 class Asker:
@@ -91,8 +93,15 @@ class Asker:
     ) -> None:
         await self._caller.__aexit__(kind, error, tb)
 
-    async def ask(self, question: Question, *, slot: int = 0) -> Asked:
+    def keep(self, asked: Asked) -> None:
+        """Keep a reply that could be read, for the same question to come."""
+        if asked.key:
+            _cache().put(asked.key, asked.reply.raw)
+
+    async def ask(self, question: Question, *, slot: int = 0, fresh: bool = False) -> Asked:
         """Ask the first model that answers; `slot` tells apart repetitions of the same question.
+
+        `fresh` neither looks into a cache nor lets the client keep the reply.
 
         Raises:
             GraderError: none did; says why for each.
@@ -101,7 +110,7 @@ class Asker:
         retryable = False
         for model in self._judge.models:
             try:
-                asked = await self._ask_one(model, question, slot, failures)
+                asked = await self._ask_one(model, question, slot, failures, fresh=fresh)
             except (ProviderError, ConfigError, WireError) as error:
                 retryable = retryable or error.retryable
                 failures.append(str(error))
@@ -113,12 +122,14 @@ class Asker:
         failed.retryable = retryable
         raise failed
 
-    async def _ask_one(self, model: str, question: Question, slot: int, failures: Sequence[str]) -> Asked:
+    async def _ask_one(
+        self, model: str, question: Question, slot: int, failures: Sequence[str], *, fresh: bool
+    ) -> Asked:
         start = time.monotonic()
         if self._host is not None:
             try:
                 dialect = dialect_for(model)
-                reply = await self._by_host(self._host, dialect, model, question, slot)
+                reply = await self._by_host(self._host, dialect, model, question, slot, fresh=fresh)
             except HudProtocolError as error:
                 if error.data.get("type") != "ConfigError":
                     raise
@@ -138,16 +149,17 @@ class Asker:
                 )
         judge = self._judge
         route = resolve_plain(model, base_url=judge.base_url, api_key=judge.api_key, gateway=judge.gateway)
-        reply, cached = await self._direct(route, question, slot)
+        reply, cached, key = await self._direct(route, question, slot, fresh=fresh)
         usage = Usage(cost_usd=0.0, llm_call_count=0) if cached else usage_in(route, reply)
         took = time.monotonic() - start
-        return Asked(read_reply(route.dialect.name, reply), model, usage, took, cached, False, list(failures))
+        text = read_reply(route.dialect.name, reply)
+        return Asked(text, model, usage, took, cached, False, list(failures), key)
 
     async def _by_host(
-        self, host: HostCalls, dialect: str, model: str, question: Question, slot: int
+        self, host: HostCalls, dialect: str, model: str, question: Question, slot: int, *, fresh: bool
     ) -> dict[str, Any]:
         notes: dict[str, Any] = {"slot": slot} if slot else {}
-        if not self._judge.cache:
+        if fresh or not self._judge.cache:
             notes["cache"] = False
 
         async def send(body: dict[str, Any]) -> dict[str, Any]:
@@ -166,24 +178,27 @@ class Asker:
             _unstructured.add(place)
             return await send(question.body(dialect, model, structured=False))
 
-    async def _direct(self, route: Route, question: Question, slot: int) -> tuple[dict[str, Any], bool]:
+    async def _direct(
+        self, route: Route, question: Question, slot: int, *, fresh: bool
+    ) -> tuple[dict[str, Any], bool, str]:
         place = f"{route.base_url} {route.model}"
-        body = question.body(route.dialect.name, route.model, structured=place not in _unstructured)
-        cache = _cache() if self._judge.cache else None
-        key = call_key(route.dialect.name, route.model, body, slot)
-        if cache is not None and (kept := cache.get(key)) is not None:
-            return kept, True
+        name = route.dialect.name
+        body = question.body(name, route.model, structured=place not in _unstructured)
+        key = ""
+        if self._judge.cache and not fresh:
+            # The same name at an address of one's own may be another model.
+            key = call_key(name, place if route.how == "base_url" else route.model, body, slot)
+            if (kept := _cache().get(key)) is not None:
+                return kept, True, ""
         try:
             reply = await self._caller.call(route, body, deadline_s=self._judge.deadline_s)
         except ProviderError as error:
             if not _refuses_schema(error.status, str(error), body):
                 raise
             _unstructured.add(place)
-            body = question.body(route.dialect.name, route.model, structured=False)
+            body = question.body(name, route.model, structured=False)
             reply = await self._caller.call(route, body, deadline_s=self._judge.deadline_s)
-        if cache is not None:
-            cache.put(key, reply)
-        return reply, False
+        return reply, False, key
 
 
 def _cache() -> CallCache:

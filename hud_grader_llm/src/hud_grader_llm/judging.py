@@ -140,13 +140,16 @@ async def _vote(
 async def _ask(asker: Asker, question: Question, form: Form, slot: int) -> tuple[Verdict | None, list[Asked]]:
     asked = [await asker.ask(question, slot=slot)]
     try:
-        return read_verdict(asked[0].reply.text, form), asked
+        verdict = read_verdict(asked[0].reply.text, form)
     except UnreadableReplyError as error:
         cut = " (it was cut off: be brief)" if asked[0].reply.cut else ""
         complaint = (
             f"Your reply could not be read: {error}{cut}. Reply with one JSON object only: {form.example}"
         )
-    asked.append(await asker.ask(question.followed_by(asked[0].reply.text, complaint), slot=slot))
+    else:
+        asker.keep(asked[0])
+        return verdict, asked
+    asked.append(await asker.ask(question.followed_by(asked[0].reply.text, complaint), slot=slot, fresh=True))
     try:
         return read_verdict(asked[1].reply.text, form), asked
     except UnreadableReplyError:

@@ -45,7 +45,7 @@ _SUSPECT = (
     (
         "asks for a score",
         re.compile(
-            r"\b(give|assign|award|grant|output|return|mark)\b[^.\n]{0,40}\b(full|maximum|max|perfect|10/10|MET|pass)",
+            r"\b(give|assign|award|grant|output|return|mark|score)(ed|s|ing)?\b[^.\n]{0,40}\b(full|maximum|max|perfect|10/10|MET|pass)",
             re.IGNORECASE,
         ),
     ),

@@ -1,7 +1,6 @@
 """What this distribution adds to hud."""
 
-from hud.plugins.hookspecs import hookimpl
-from hud.plugins.kinds import CommandKind, GraderKind
+from hud.plugins import CommandKind, GraderKind, hookimpl
 
 
 @hookimpl
