@@ -153,7 +153,7 @@ def _resolved(function: Callable[..., Any], named: list[inspect.Parameter], wher
         if annotation is inspect.Parameter.empty:
             out[parameter.name] = Any
             continue
-        if isinstance(annotation, str):
+        while isinstance(annotation, str):  # deferred, and quoted on top of it
             annotation = _evaluated(annotation, inner, parameter.name, where)
         out[parameter.name] = annotation
     return out

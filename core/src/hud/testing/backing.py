@@ -58,6 +58,11 @@ class UnconfinedWorkspace:
         """Let the agent in again."""
         self.calls.append("unseal")
 
+    @property
+    def agent_pids(self) -> set[int]:
+        """The processes started as the agent that have not been ended."""
+        return {process.pid for process in self._agents}
+
     async def start_as_agent(self, command: str) -> int:
         """Start a process as an agent would; return its pid."""
         process = await asyncio.create_subprocess_shell(command, cwd=self.root, start_new_session=True)
