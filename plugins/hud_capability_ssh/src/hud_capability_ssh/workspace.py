@@ -7,7 +7,7 @@ import os
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from hud.capability.interfaces import CommandResult
 from hud.errors import SandboxError
@@ -32,6 +32,14 @@ class Workspace:
 
     `root` is the folder here, `guest_root` the same inside. Options are described in docs/workspace.md.
     """
+
+    preload: ClassVar[tuple[str, ...]] = (
+        "hud_capability_ssh.server",
+        "hud_capability_ssh.sandbox",
+        "hud_capability_ssh.inside",
+        "hud_capability_ssh.seeds",
+    )
+    """What serving needs: imported once, by a zygote, before it forks."""
 
     def __init__(
         self,

@@ -1,0 +1,1 @@
+"""Tools for lists, text and money."""

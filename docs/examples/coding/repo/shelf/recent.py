@@ -1,0 +1,26 @@
+"""What was looked at lately."""
+
+from collections import OrderedDict
+
+
+class Recent:
+    """Keeps the `size` entries that were used last; reading one counts as using it."""
+
+    def __init__(self, size):
+        if size < 1:
+            raise ValueError("size must be at least 1")
+        self.size = size
+        self._entries = OrderedDict()
+
+    def __len__(self):
+        return len(self._entries)
+
+    def get(self, key, default=None):
+        """Return an entry."""
+        return self._entries.get(key, default)
+
+    def put(self, key, value):
+        """Keep an entry; the one unused for longest makes room."""
+        if len(self._entries) >= self.size:
+            self._entries.popitem(last=False)
+        self._entries[key] = value
