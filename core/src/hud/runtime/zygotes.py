@@ -183,22 +183,29 @@ class ZygoteHandle:
         self._control.close()
         self._lifeline.close()
         if self.pid:
-            _to_reap.append(self.pid)
+            _keepers[self.pid] = [self.folder, *self.uppers]
         reap()
 
 
-_to_reap: list[int] = []
+_keepers: dict[int, list[Path]] = {}
+"""Keepers of closed zygotes, with the folders they were to remove."""
 
 
 def reap() -> None:
-    """Collect keepers that have ended; they end moments after their zygote was closed."""
-    for pid in list(_to_reap):
+    """Collect keepers that have ended; they end moments after their zygote was closed.
+
+    The folders of one that was killed are removed here.
+    """
+    for pid, owned in list(_keepers.items()):
         try:
-            ended, _ = os.waitpid(pid, os.WNOHANG)
+            ended, status = os.waitpid(pid, os.WNOHANG)
         except ChildProcessError:
-            ended = pid
+            ended, status = pid, 1
         if ended:
-            _to_reap.remove(pid)
+            del _keepers[pid]
+            if status:
+                for folder in owned:
+                    folders.remove(folder)
 
 
 def _upper_folders(folder: Path) -> list[Path]:

@@ -1,0 +1,257 @@
+"""Whatever is killed, its rollout ends with a reason, and nothing outlives its owner."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+import anyio
+import pytest
+
+from hud.errors import HudError, RuntimeDiedError
+from hud.runtime import folders, zygote_table
+from hud.runtime.contract import Runtime
+from hud.runtime.local import LocalRuntime
+from hud.runtime.process import LocalProcess
+from hud.wire.client import connect
+
+from .conftest import Project, descendants, eventually, owned_folders, row, running_with, told
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.usefixtures("nothing_left"),
+    pytest.mark.skipif(sys.platform != "linux", reason="zygotes are for Linux"),
+]
+
+
+def process_of(runtime: Runtime) -> LocalProcess:
+    process = runtime.params["process"]
+    assert isinstance(process, LocalProcess)
+    return process
+
+
+def server_of(runtime: Runtime) -> int:
+    """Return the number of the process that serves; its parent is the child's init process."""
+    init = process_of(runtime).pid
+    assert init is not None
+    return descendants(init)[0]
+
+
+def keeper_and_zygote() -> tuple[int, int]:
+    (zygote,) = zygote_table._table.values()
+    return zygote.pid, descendants(zygote.pid)[0]
+
+
+@pytest.mark.parametrize(
+    ("ending", "message"),
+    [
+        ("os._exit(7)", "exited with status 7"),
+        ("os.kill(os.getpid(), 9)", r"was killed by signal 9 \(SIGKILL\)"),
+        ("__import__('ctypes').string_at(0)", r"was killed by signal 11 \(SIGSEGV\)"),
+        ("os.abort()", r"was killed by signal 6 \(SIGABRT\)"),
+    ],
+)
+async def test_a_template_that_ends_its_process_is_reported_and_harms_nobody(
+    project: Project, ending: str, message: str
+) -> None:
+    runtime = LocalRuntime(project.file)
+    async with runtime(row()) as other, connect(other) as bystander:
+        async with runtime(row()) as placed:
+            with pytest.raises(RuntimeDiedError, match=message) as caught:
+                async with connect(placed) as client:
+                    await client.start_task("tell", {"what": f"(print('last words'), {ending})"})
+            assert "last words" in str(caught.value)
+        assert (await bystander.start_task("tell", {"what": "1"}))["prompt"] == "1"
+
+
+@pytest.mark.parametrize("victim", ["server", "init"])
+async def test_a_killed_child_is_noticed_while_nobody_asks(project: Project, victim: str) -> None:
+    async with LocalRuntime(project.file)(row()) as placed:
+        process = process_of(placed)
+        pid = server_of(placed) if victim == "server" else process.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        async with asyncio.timeout(20):
+            text = await process.died()
+        assert "killed" in text
+        assert "env.py" in text
+
+
+async def test_what_the_environment_starts_ends_with_its_rollout(project: Project, tmp_path: Path) -> None:
+    marker = f"marker-{tmp_path.name}-{os.getpid()}"
+    daemon = (
+        "__import__('subprocess').Popen(['/bin/sh', '-c', "
+        f'\'(trap "" TERM HUP; exec setsid sh -c "sleep 600; : {marker}") & (sleep 600; : {marker})\'], '
+        "start_new_session=True).pid"
+    )
+    async with LocalRuntime(project.file)(row()) as placed, connect(placed) as client:
+        await client.start_task("tell", {"what": daemon})
+        await eventually(lambda: len(running_with(marker)) >= 2, "the daemons run")
+    assert not running_with(marker)
+
+
+async def test_a_process_started_at_import_ends_with_the_zygote(project: Project, tmp_path: Path) -> None:
+    marker = f"marker-{tmp_path.name}-{os.getpid()}"
+    project.write(
+        "import subprocess\n"
+        f"subprocess.Popen(['setsid', 'sh', '-c', 'sleep 600; : {marker}'])\n" + project.file.read_text()
+    )
+    assert await told(LocalRuntime(project.file), "1") == "1"
+    await eventually(lambda: running_with(marker), "it runs")
+    zygote_table.end_all()
+    await eventually(lambda: not running_with(marker), "it is gone")
+
+
+@pytest.mark.parametrize("victim", ["keeper", "zygote"])
+async def test_a_killed_zygote_ends_its_children_and_the_next_rollout_has_another(
+    project: Project, victim: str
+) -> None:
+    runtime = LocalRuntime(project.file)
+    async with runtime(row()) as placed:
+        process = process_of(placed)
+        keeper, zygote = keeper_and_zygote()
+        family = descendants(keeper)
+        os.kill(keeper if victim == "keeper" else zygote, signal.SIGKILL)
+        async with asyncio.timeout(20):
+            assert "killed" in await process.died()
+        await eventually(lambda: not any(alive(pid) for pid in family), "the family is gone")
+        assert await told(runtime, "1 + 1") == "2"
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+ORCHESTRATOR = """
+import asyncio, os, sys
+from hud.runtime.local import LocalRuntime
+from hud.runtime.subprocess import SubprocessRuntime
+from hud.types import Task
+from hud.wire.client import connect
+
+async def main():
+    runtimes = [LocalRuntime(sys.argv[1]), LocalRuntime(sys.argv[1]), SubprocessRuntime(sys.argv[1])]
+    row = Task(env="demo", id="tell")
+    start = "__import__('subprocess').Popen(['setsid', 'sh', '-c', 'sleep 600; : {marker}']).pid"
+    async with runtimes[0](row) as a, runtimes[1](row) as b, runtimes[2](row) as c:
+        for placed in (a, b, c):
+            async with connect(placed) as client:
+                await client.start_task("tell", {{"what": start}})
+                await client.start_task("tell", {{"what": "Path('written').write_text('x')"}})
+        print("placed", flush=True)
+        await asyncio.sleep(600)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+async def test_nothing_outlives_a_killed_orchestrator(
+    project: Project, tmp_path: Path, number: signal.Signals
+) -> None:
+    marker = f"marker-{tmp_path.name}-{os.getpid()}"
+    script = tmp_path / "orchestrator.py"
+    script.write_text(ORCHESTRATOR.format(marker=marker))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(script), str(project.file), stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert await process.stdout.readline() == b"placed\n"
+    family = descendants(process.pid)
+    assert len(family) > 8
+    assert len(running_with(marker)) >= 3
+    assert owned_folders(process.pid)
+    process.send_signal(number)
+    await process.wait()
+    await eventually(lambda: not any(alive(pid) for pid in family), "every process is gone", 10)
+    await eventually(lambda: not running_with(marker), "what they started is gone", 10)
+    await eventually(lambda: not owned_folders(process.pid), "its folders are gone", 10)
+
+
+async def test_a_rollout_cancelled_while_it_starts_leaves_nothing(project: Project) -> None:
+    project.write("""
+        import asyncio
+        from hud.environment import Environment
+
+        env = Environment(name="demo")
+
+        @env.initialize
+        async def up():
+            await asyncio.sleep(600)
+    """)
+    with anyio.move_on_after(2) as scope:
+        async with LocalRuntime(project.file)(row()):
+            pytest.fail("it never serves")
+    assert scope.cancelled_caught
+    (zygote,) = zygote_table._table.values()
+    assert zygote.users == 0
+
+
+async def test_a_first_import_that_is_cancelled_leaves_nothing(project: Project) -> None:
+    project.write("import time\ntime.sleep(600)\n")
+    with anyio.move_on_after(1) as scope:
+        async with LocalRuntime(project.file)(row()):
+            pytest.fail("it never serves")
+    assert scope.cancelled_caught
+    assert not zygote_table._table
+
+
+async def test_a_child_that_will_not_stop_is_killed(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hud.runtime.local.STOP_GRACE_S", 0.2)
+    async with LocalRuntime(project.file)(row()) as placed:
+        client = connect(placed)
+        connected = await client.__aenter__()
+        waiting = asyncio.ensure_future(
+            connected.start_task("tell", {"what": "__import__('time').sleep(600)"})
+        )
+        await asyncio.sleep(0)
+        process = process_of(placed)
+    assert process.dead
+    with pytest.raises(HudError):
+        await waiting
+    await client.__aexit__(None, None, None)
+
+
+# Folders of dead owners.
+
+
+def test_a_dead_owners_folder_is_swept_and_others_are_not(tmp_path: Path) -> None:
+    def folder(name: str, record: str) -> Path:
+        made = tmp_path / name
+        (made / "deep").mkdir(parents=True)
+        (made / "deep").chmod(0)
+        (made / "owner").write_text(record)
+        return made
+
+    machine, boot, uid, pid, started, namespace = folders.owner_record().split()
+    dead = [
+        folder("reused-number", f"{machine} {boot} {uid} {pid} 1 {namespace}"),
+        folder("no-such-process", f"{machine} {boot} {uid} 4194304 {started} {namespace}"),
+        folder("before-boot", f"{machine} another-boot {uid} {pid} {started} {namespace}"),
+        folder("garbled", "what"),
+    ]
+    living = [
+        folder("mine", folders.owner_record()),
+        folder("other-machine", f"another-machine {boot} {uid} 4194304 1 {namespace}"),
+        folder("other-namespace", f"{machine} {boot} {uid} 4194304 1 pid:[1]"),
+    ]
+    made = folders.make_owned(tmp_path)
+    assert not any(path.exists() for path in dead)
+    assert all(path.exists() for path in [*living, made])
+
+
+def test_a_folder_that_is_someone_elses_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    base = tmp_path / "b"
+    base.mkdir()
+    (base / "hud").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(HudError, match="is not a folder of uid"):
+        folders._private(base / "hud")
