@@ -12,7 +12,7 @@ import pytest
 
 import hud as package
 from hud.cli import failure
-from hud.cli.main import COMMANDS
+from hud.cli.program import COMMANDS
 from hud.errors import ConfigError, HudProtocolError, PhaseTimeoutError, PluginNotInstalledError
 
 Hud = Callable[..., subprocess.CompletedProcess[str]]

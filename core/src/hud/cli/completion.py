@@ -16,7 +16,7 @@ def completion(shell: str) -> None:
     zsh:   hud completion zsh > "${fpath[1]}/_hud"
     fish:  hud completion fish > ~/.config/fish/completions/hud.fish
     """
-    from hud.cli.main import hud
+    from hud.cli.program import hud
 
     found = get_completion_class(shell)
     if found is None:  # pragma: no cover - the three shells are click's own

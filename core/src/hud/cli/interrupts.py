@@ -73,14 +73,17 @@ class Interrupts:
 
 @contextmanager
 def handled(interrupts: Interrupts) -> Iterator[None]:
-    """Let `interrupts` have SIGINT and SIGTERM of this process, and give them back at the end."""
+    """Let `interrupts` have SIGINT and SIGTERM of this process, and give them back at the end.
+
+    After an interruption they are ignored from then on: all that is left is to print what was done and exit.
+    """
     before = {number: signal.signal(number, interrupts.arrived) for number in SIGNALS}
     try:
         yield
     finally:
         interrupts.finished()
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if interrupts.count else handler)
 
 
 def terminate_like_ctrl_c() -> None:

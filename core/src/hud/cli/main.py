@@ -1,69 +1,25 @@
-"""The program `hud`: which commands there are, and how it ends."""
+"""Where the program `hud` begins."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
-
-import click
-
-from hud import __version__
-from hud.cli.lazy import LazyGroup
-
-COMMANDS: dict[str, tuple[str, str]] = {
-    "init": ("hud.cli.init:init", "Write a new environment from a template; needs no network."),
-    "eval": ("hud.cli.eval:evaluate", "Run an agent on the tasks of a source and print the results."),
-    "task": ("hud.cli.task:task", "List tasks, start one by hand, grade an answer."),
-    "serve": ("hud.cli.serve:serve", "Serve an environment for agents to connect to."),
-    "logs": ("hud.cli.logs:logs", "Print what a rollout's environment wrote."),
-    "plugins": ("hud.cli.plugins:plugins", "List, show, check and create plugins."),
-    "doctor": ("hud.cli.doctor:doctor", "Look for what keeps hud from working here, and say how to mend it."),
-    "completion": ("hud.cli.completion:completion", "Print the completion script of a shell."),
-    "version": ("hud.cli.version:version", "Print the versions of hud, its plugins and Python."),
-}
-
-
-def _plugin_commands() -> Mapping[str, tuple[str, str]]:
-    from hud.cli import plugin_commands
-
-    return plugin_commands.lines()
-
-
-def _load_plugin_command(name: str) -> click.Command:
-    from hud.cli import plugin_commands
-
-    return plugin_commands.load(name)
-
-
-@click.group(
-    cls=LazyGroup,
-    lazy=COMMANDS,
-    more=_plugin_commands,
-    load=_load_plugin_command,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Start with: hud init my-env && cd my-env && hud eval tasks.py oracle",
-)
-@click.version_option(__version__, prog_name="hud", message="%(prog)s %(version)s")
-def hud() -> None:
-    """Define an environment once, run any agent on any task in it, anywhere."""
+from collections.abc import Sequence
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code.
-
-    0 done, 1 failed, 2 usage, 130 interrupted; see `hud.cli.failure` for what is printed.
-    """
+    """Run the command line and return its exit code: 0 done, 1 failed, 2 usage, 130 interrupted."""
     args = list(sys.argv[1:] if argv is None else argv)
     if args == ["--version"]:
+        from hud import __version__
+
         print(f"hud {__version__}")
         return 0
     try:
-        code = hud.main(args=args, prog_name="hud", standalone_mode=False)
-    except BaseException as exc:  # noqa: BLE001 - the last door: every way to end becomes a code and a message
-        from hud.cli import failure
-
-        return failure.finish(exc, as_json="--json" in args)
-    return code if isinstance(code, int) else 0
+        # Imported within, since Ctrl-C may come as early as this.
+        from hud.cli.program import run
+    except KeyboardInterrupt:
+        return 130
+    return run(args)
 
 
 if __name__ == "__main__":
