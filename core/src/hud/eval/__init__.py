@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from hud.runtime.contract import Provider as Provider
     from hud.runtime.contract import Runtime as Runtime
     from hud.runtime.local import LocalRuntime as LocalRuntime
+    from hud.runtime.pool import Pool as Pool
+    from hud.runtime.shared import Shared as Shared
+    from hud.runtime.subprocess import SubprocessRuntime as SubprocessRuntime
     from hud.types import ComposeProject as ComposeProject
     from hud.types import Grade as Grade
     from hud.types import RuntimeConfig as RuntimeConfig
@@ -48,7 +51,7 @@ _CORE = {
     "Limits": "hud.eval.limits:Limits",
     "JobSummary": "hud.eval.stats:JobSummary",
     "LocalRuntime": "hud.runtime.local:LocalRuntime",
-    "Pool": "hud.runtime.shared:Pool",
+    "Pool": "hud.runtime.pool:Pool",
     "Provider": "hud.runtime.contract:Provider",
     "Run": "hud.eval.run:Run",
     "RunStream": "hud.eval.taskset:RunStream",

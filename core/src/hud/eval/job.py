@@ -168,7 +168,7 @@ def run_line(run: Run) -> dict[str, Any]:
         "status": run.trace.status,
         "stop_reason": run.trace.stop_reason,
         "attempts": run.attempt,
-        "phases_s": {phase: round(seconds, 6) for phase, seconds in run.phases_s.items()},
+        "phases_s": run.phases_s,
         "seconds": round(sum(run.phases_s.values()), 6),
         "steps": len(run.trace.steps),
         "usage": usage.model_dump() if usage.llm_call_count else None,

@@ -36,7 +36,7 @@ def run_record(run: Run) -> dict[str, Any]:
         "problems": [problem.model_dump(exclude_none=True) for problem in run.problems],
         "attempts": run.attempts,
         "content": plain(trace.content),
-        "phases_s": {phase: round(seconds, 6) for phase, seconds in run.phases_s.items()},
+        "phases_s": run.phases_s,
         "usage": usage.model_dump() if usage.llm_call_count else None,
         "started_at": run.started_at,
         "ended_at": time.time(),

@@ -95,6 +95,7 @@ class Rollout:
             if timer is not None:
                 timer.cancel()
             self.task = None
+            run.phases_s = {phase: round(seconds, 6) for phase, seconds in run.phases_s.items()}
             run.attach(None)
             run.meter = None
             run.trace.listener = None

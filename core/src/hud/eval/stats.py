@@ -1,4 +1,4 @@
-"""Means that say how sure they are."""
+"""Means that say how sure they are, kept as sums so that a job of any length costs a few numbers a task."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 PASSING = 1.0
 """A reward of this or more passes."""
 
+LISTED = 10_000
+"""Tasks that are counted one by one; of later ones only the sums over all are kept."""
+
 
 def mean(values: Sequence[float]) -> float | None:
     """Return the mean, None of nothing."""
@@ -21,11 +24,13 @@ def mean(values: Sequence[float]) -> float | None:
 
 def standard_error(values: Sequence[float]) -> float | None:
     """Return the standard error of the mean of independent values; None for fewer than two."""
-    n = len(values)
+    return _standard_error(len(values), math.fsum(values), math.fsum(v * v for v in values))
+
+
+def _standard_error(n: int, total: float, squares: float) -> float | None:
     if n < 2:
         return None
-    middle = math.fsum(values) / n
-    return math.sqrt(math.fsum((v - middle) ** 2 for v in values) / (n - 1) / n)
+    return math.sqrt(max(squares - total * total / n, 0.0) / (n - 1) / n)
 
 
 def clustered_standard_error(groups: Iterable[Sequence[float]]) -> float | None:
@@ -35,13 +40,10 @@ def clustered_standard_error(groups: Iterable[Sequence[float]]) -> float | None:
     None for fewer than two groups with values.
     Source: Miller 2024, "Adding Error Bars to Evals", equation 4, with the G/(G-1) correction for few groups.
     """
-    kept = [group for group in groups if group]
-    if len(kept) < 2:
-        return None
-    total = sum(len(group) for group in kept)
-    middle = math.fsum(math.fsum(group) for group in kept) / total
-    between = math.fsum(math.fsum(v - middle for v in group) ** 2 for group in kept)
-    return math.sqrt(between * len(kept) / (len(kept) - 1)) / total
+    sums = Clusters()
+    for group in groups:
+        sums.add(len(group), math.fsum(group))
+    return sums.standard_error
 
 
 def pass_at_k(attempts: int, passed: int, k: int) -> float | None:
@@ -55,130 +57,196 @@ def pass_at_k(attempts: int, passed: int, k: int) -> float | None:
 
 
 @dataclass(slots=True)
+class Clusters:
+    """The sums a clustered standard error needs: over groups of size n with sum S, of S², S·n and n²."""
+
+    groups: int = 0
+    n: int = 0
+    total: float = 0.0
+    sum_squares: float = 0.0
+    sum_products: float = 0.0
+    size_squares: int = 0
+
+    def add(self, n: int, total: float, count: int = 1) -> None:
+        """Count `count` groups of `n` values that add up to `total` each; empty ones do not count."""
+        if n:
+            self.groups += count
+            self.n += n * count
+            self.total += total * count
+            self.sum_squares += total * total * count
+            self.sum_products += total * n * count
+            self.size_squares += n * n * count
+
+    @property
+    def standard_error(self) -> float | None:
+        """Of the mean over all values; None for fewer than two groups."""
+        if self.groups < 2:
+            return None
+        middle = self.total / self.n
+        between = self.sum_squares - 2 * middle * self.sum_products + middle * middle * self.size_squares
+        return math.sqrt(max(between, 0.0) * self.groups / (self.groups - 1)) / self.n
+
+
+@dataclass(slots=True)
 class TaskSummary:
-    """The rollouts of one row: rewards of those graded, how many errors, how long they took."""
+    """The rollouts of one row: how many were graded, what they got, how many errors, how long they took."""
 
     slug: str
-    rewards: list[float] = field(default_factory=list)
+    index: int = 0
+    """The place of the row's first rollout in the job."""
+    graded: int = 0
+    passed: int = 0
+    total: float = 0.0
+    squares: float = 0.0
     errors: int = 0
     seconds: float = 0.0
 
     def add(self, run: Run) -> None:
         """Count one run."""
         self.seconds += sum(run.phases_s.values())
-        if run.grade.reward is None:
+        reward = run.grade.reward
+        if reward is None:
             self.errors += 1
-        else:
-            self.rewards.append(run.grade.reward)
+            return
+        self.graded += 1
+        self.passed += reward >= PASSING
+        self.total += reward
+        self.squares += reward * reward
 
     @property
     def runs(self) -> int:
         """How many ended, graded or not."""
-        return len(self.rewards) + self.errors
+        return self.graded + self.errors
 
     @property
     def mean(self) -> float | None:
         """The mean reward of those graded."""
-        return mean(self.rewards)
+        return self.total / self.graded if self.graded else None
 
     @property
     def standard_error(self) -> float | None:
         """Its standard error."""
-        return standard_error(self.rewards)
+        return _standard_error(self.graded, self.total, self.squares)
 
     def pass_at(self, k: int) -> float | None:
         """The chance that one of `k` attempts passes."""
-        return pass_at_k(len(self.rewards), sum(r >= PASSING for r in self.rewards), k)
+        return pass_at_k(self.graded, self.passed, k)
 
     def model_dump(self) -> dict[str, Any]:
         """Return the row of a table, JSON's types."""
         return {
             "slug": self.slug,
             "runs": self.runs,
-            "graded": len(self.rewards),
+            "graded": self.graded,
             "errors": self.errors,
             "mean": self.mean,
             "standard_error": self.standard_error,
-            "pass_at": {str(k): self.pass_at(k) for k in powers_of_two(len(self.rewards))},
+            "pass_at": {str(k): self.pass_at(k) for k in powers_of_two(self.graded)},
             "mean_seconds": self.seconds / self.runs if self.runs else None,
         }
 
 
 @dataclass(slots=True)
 class JobSummary:
-    """A job per task and over all."""
+    """A job per task and over all.
+
+    Of a job with more than `LISTED` tasks, `tasks` has the first, and `others` the sums of the rest.
+    """
 
     tasks: dict[str, TaskSummary] = field(default_factory=dict)
+    others: TaskSummary = field(default_factory=lambda: TaskSummary("(others)"))
+    listed: int = LISTED
 
     def add(self, run: Run) -> None:
         """Count one run."""
         summary = self.tasks.get(run.slug)
         if summary is None:
-            summary = self.tasks[run.slug] = TaskSummary(run.slug)
+            if len(self.tasks) >= self.listed:
+                self.others.add(run)
+                return
+            summary = self.tasks[run.slug] = TaskSummary(run.slug, run.index)
+        summary.index = min(summary.index, run.index)
         summary.add(run)
 
-    @property
-    def mean(self) -> float | None:
-        """The mean over all graded runs."""
-        return mean([reward for task in self.tasks.values() for reward in task.rewards])
+    def in_order(self) -> list[TaskSummary]:
+        """Return the tasks in the order of the job's rows."""
+        return sorted(self.tasks.values(), key=lambda task: task.index)
+
+    def _all(self) -> list[TaskSummary]:
+        return [*self.tasks.values(), self.others]
 
     @property
-    def standard_error(self) -> float | None:
-        """Clustered by task; of a single task, over its attempts."""
-        groups = [task.rewards for task in self.tasks.values()]
-        if sum(bool(group) for group in groups) == 1:
-            return next(standard_error(group) for group in groups if group)
-        return clustered_standard_error(groups)
+    def graded(self) -> int:
+        """How many runs have a reward."""
+        return sum(task.graded for task in self._all())
 
     @property
     def errors(self) -> int:
         """How many runs ended without a reward."""
-        return sum(task.errors for task in self.tasks.values())
+        return sum(task.errors for task in self._all())
 
     @property
     def runs(self) -> int:
         """How many ended."""
-        return sum(task.runs for task in self.tasks.values())
+        return self.graded + self.errors
+
+    @property
+    def mean(self) -> float | None:
+        """The mean over all graded runs."""
+        graded = self.graded
+        return math.fsum(task.total for task in self._all()) / graded if graded else None
+
+    @property
+    def standard_error(self) -> float | None:
+        """Clustered by task (a run of `others` counts as a task of its own); of one task, over its attempts."""
+        with_grades = [task for task in self.tasks.values() if task.graded]
+        others = self.others
+        if len(with_grades) == 1 and not others.graded:
+            return with_grades[0].standard_error
+        sums = Clusters()
+        for task in with_grades:
+            sums.add(task.graded, task.total)
+        if others.graded:
+            sums.groups += others.graded
+            sums.n += others.graded
+            sums.total += others.total
+            sums.sum_squares += others.squares
+            sums.sum_products += others.total
+            sums.size_squares += others.graded
+        return sums.standard_error
 
     def pass_at(self, k: int) -> float | None:
-        """Return the mean of pass@k over the tasks that have `k` graded attempts."""
+        """Return the mean of pass@k over the listed tasks that have `k` graded attempts."""
         return mean([value for task in self.tasks.values() if (value := task.pass_at(k)) is not None])
 
     def model_dump(self) -> dict[str, Any]:
         """Return totals and the rows of the table, JSON's types."""
-        most = max((len(task.rewards) for task in self.tasks.values()), default=0)
+        most = max((task.graded for task in self.tasks.values()), default=0)
         return {
             "runs": self.runs,
-            "graded": self.runs - self.errors,
+            "graded": self.graded,
             "errors": self.errors,
             "mean": self.mean,
             "standard_error": self.standard_error,
             "pass_at": {str(k): self.pass_at(k) for k in powers_of_two(most)},
-            "tasks": [task.model_dump() for task in self.tasks.values()],
+            "tasks": [task.model_dump() for task in self.in_order()],
+            "runs_of_tasks_not_listed": self.others.runs,
         }
 
     def __str__(self) -> str:
         """Return a plain table."""
-        rows = [("task", "runs", "mean", "±", "errors", "seconds")]
-        for task in self.tasks.values():
+        rows = [("task", "runs", "mean", "±", "pass@1", "errors", "seconds")]
+        for task in (*self.in_order(), *([self.others] if self.others.runs else [])):
             seconds = task.seconds / task.runs if task.runs else 0.0
-            rows.append(
-                (
-                    task.slug,
-                    str(task.runs),
-                    _shown(task.mean),
-                    _shown(task.standard_error),
-                    str(task.errors),
-                    f"{seconds:.2f}",
-                )
-            )
-        rows.append(
-            ("all", str(self.runs), _shown(self.mean), _shown(self.standard_error), str(self.errors), "")
-        )
+            numbers = (_shown(task.mean), _shown(task.standard_error), _shown(task.pass_at(1)))
+            rows.append((task.slug, str(task.runs), *numbers, str(task.errors), f"{seconds:.2f}"))
+        numbers = (_shown(self.mean), _shown(self.standard_error), _shown(self.pass_at(1)))
+        rows.append(("all", str(self.runs), *numbers, str(self.errors), ""))
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        return "\n".join(
-            "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows
+        lines = (
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows
         )
+        return "\n".join(line.rstrip() for line in lines)
 
 
 def powers_of_two(most: int) -> list[int]:
