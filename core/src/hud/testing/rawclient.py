@@ -19,6 +19,7 @@ class RawClient:
         self.reader = reader
         self.writer = writer
         self._last_id = 0
+        self.last_was_error = False
 
     @classmethod
     async def dial(cls, url: str, *, tls: ssl.SSLContext | None = None) -> Self:
@@ -53,6 +54,7 @@ class RawClient:
         if not line.endswith(b"\n"):
             return None
         frame: dict[str, Any] = json.loads(line)
+        self.last_was_error = "error" in frame
         return frame
 
     async def post(self, method: str, params: dict[str, Any] | None = None) -> int:

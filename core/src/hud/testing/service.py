@@ -145,14 +145,9 @@ class FakeSession:
 
     async def _run(self, step: Any) -> Any:
         """Await one step of the generator where `cancel` can reach it."""
-        self._running = asyncio.ensure_future(step)
+        self._running = asyncio.create_task(_typed(step))
         try:
             return await self._running
-        except (HudError, StopAsyncIteration, asyncio.CancelledError):
-            raise
-        except BaseException as exc:
-            text = f"{type(exc).__name__}: {exc}"
-            raise TemplateRaisedError(text, "".join(traceback.format_exception(exc))) from exc
         finally:
             self._running = None
 
@@ -173,6 +168,17 @@ class FakeSession:
         cleanup.add_done_callback(self._cleanups.discard)
         done, _ = await asyncio.wait({cleanup}, timeout=_CLEANUP_S)
         return bool(done) and cleanup.result()
+
+
+async def _typed(step: Any) -> Any:
+    """Await a step of author code; whatever it raises, `SystemExit` included, is a typed error."""
+    try:
+        return await step
+    except (HudError, StopAsyncIteration, asyncio.CancelledError):
+        raise
+    except BaseException as exc:
+        text = f"{type(exc).__name__}: {exc}"
+        raise TemplateRaisedError(text, "".join(traceback.format_exception(exc))) from exc
 
 
 async def _closed(generator: AsyncGenerator[Any, Any]) -> bool:

@@ -209,6 +209,7 @@ class ControlConnection(asyncio.Protocol):
     def _frame(self, line: bytes) -> None:
         request_id: Any = None
         phase = "request"
+        first = False
         try:
             message = frames.decode(line)
             if type(message) is dict and "method" not in message and self._is_reply(message):
@@ -217,7 +218,9 @@ class ControlConnection(asyncio.Protocol):
             first, self._first = self._first, False
             if method == "tunnel.open":
                 phase = "tunnel"
-                self._open_tunnel(request_id, params, first)
+                if self.authorized and not first:
+                    raise wrong_state("tunnel.open must be the first frame of a connection")
+                self._open_tunnel(request_id, params)
                 return
             if silent:
                 request_id = _SILENT
@@ -245,7 +248,7 @@ class ControlConnection(asyncio.Protocol):
         except NotAuthorizedError as exc:
             self._fail(failure_fragment(exc, phase), None if request_id is _SILENT else request_id)
         except HudProtocolError as exc:
-            if phase == "tunnel":
+            if phase == "tunnel" and first:
                 self._fail(failure_fragment(exc, phase), request_id)
             else:
                 self.reply(request_id, failure_fragment(exc, phase))
@@ -376,10 +379,8 @@ class ControlConnection(asyncio.Protocol):
         self._hold()
         session.end("bye", self, request_id)
 
-    def _open_tunnel(self, request_id: Any, params: dict[str, Any], first: bool) -> None:
+    def _open_tunnel(self, request_id: Any, params: dict[str, Any]) -> None:
         self._check_token(params, needed=True)
-        if not first:
-            raise wrong_state("tunnel.open must be the first frame of a connection")
         name = params.get("capability")
         if type(name) is not str:
             raise bad_params(f"capability must be a name, a string, not {frames.kind_of(name)}")
@@ -395,7 +396,7 @@ class ControlConnection(asyncio.Protocol):
 
     def reply(self, request_id: Any, fragment: bytes) -> None:
         """Send a reply; nothing happens for a notification or once the connection is gone."""
-        if request_id is _SILENT or self._transport is None:
+        if request_id is _SILENT or self._transport is None or self._closing:
             return
         data = frames.framed(request_id, fragment)
         if len(data) > self._server.settings.frame_bytes + 1:
@@ -462,7 +463,11 @@ class ControlConnection(asyncio.Protocol):
             transport.close()
             return
         # Closing with unread input would reset the connection and lose the error frame on its way.
-        transport.write_eof()
+        try:
+            transport.write_eof()
+        except OSError:  # the peer has reset the connection meanwhile
+            transport.abort()
+            return
         transport.resume_reading()
         self._frame_timer = self._server.loop.call_later(_LINGER_S, transport.abort)
 

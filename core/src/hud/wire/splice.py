@@ -195,7 +195,8 @@ class _Relay(asyncio.BufferedProtocol):
         self.done = True
         target = self.other.transport
         if target is not None and target.can_write_eof():
-            target.write_eof()
+            with contextlib.suppress(OSError):  # it was reset meanwhile; its own connection_lost will say so
+                target.write_eof()
             self._splice.ended()
             return True
         self._splice.close()  # TLS ends both ways at once
