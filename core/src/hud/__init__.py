@@ -6,10 +6,13 @@ from hud.plugins.lazy import lazy_names
 
 if TYPE_CHECKING:
     from hud.environment.env import Environment as Environment
+    from hud.eval.chat import Chat as Chat
     from hud.eval.job import Job as Job
     from hud.eval.run import Run as Run
+    from hud.eval.taskset import Taskset as Taskset
     from hud.runtime.contract import Runtime as Runtime
     from hud.runtime.local import LocalRuntime as LocalRuntime
+    from hud.runtime.subprocess import SubprocessRuntime as SubprocessRuntime
     from hud.telemetry import instrument as instrument
     from hud.types import ComposeProject as ComposeProject
     from hud.types import Grade as Grade
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from hud.types import RuntimeTPU as RuntimeTPU
     from hud.types import Task as Task
     from hud.types import Trace as Trace
+    from hud.wire.client import connect as connect
     from hud_runtime_docker.runtime import DockerRuntime as DockerRuntime
     from hud_runtime_hud.hosted import HostedRuntime as HostedRuntime
     from hud_runtime_hud.runtime import HUDRuntime as HUDRuntime

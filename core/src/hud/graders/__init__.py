@@ -5,6 +5,18 @@ from typing import TYPE_CHECKING
 from hud.plugins.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from hud.graders.base import Grader as Grader
+    from hud.graders.bash import BashGrader as BashGrader
+    from hud.graders.combine import combine as combine
+    from hud.graders.combine import combine_all as combine_all
+    from hud.graders.combine import combine_any as combine_any
+    from hud.graders.text import contains as contains
+    from hud.graders.text import contains_all as contains_all
+    from hud.graders.text import contains_any as contains_any
+    from hud.graders.text import exact_match as exact_match
+    from hud.graders.text import f1_score as f1_score
+    from hud.graders.text import normalize as normalize
+    from hud.graders.text import numeric_match as numeric_match
     from hud.types import EvaluationResult as EvaluationResult
     from hud.types import SubScore as SubScore
     from hud_grader_llm.grader import LLMJudgeGrader as LLMJudgeGrader

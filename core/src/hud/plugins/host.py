@@ -146,6 +146,12 @@ class PluginHost:
                 (p for p in self._plugins.values() if normalized(p.dist) == wanted), key=Plugin.order
             )
 
+    def admitted(self) -> list[Plugin]:
+        """Return core and the plugins imported so far, scanning for no others."""
+        with self._lock:
+            self._core()
+            return sorted(self._plugins.values(), key=Plugin.order)
+
     def core(self) -> Plugin:
         """Return core's own declarations, which need no scan."""
         with self._lock:

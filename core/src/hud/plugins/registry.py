@@ -204,10 +204,10 @@ class Registry:
 
     def plugin_of(self, declaration: Declaration) -> Plugin:
         """Return the plugin that made `declaration`; `LookupError` where none of this host did."""
-        hook = HOOK_OF[type(declaration)]
-        for plugin in [self._host.core(), *self._host.plugins_of("this process"), *self._host.plugins()]:
-            if any(item is declaration for item in plugin.declarations.get(hook, ())):
-                return plugin
+        for known in (self._host.admitted, self._host.plugins):  # no scan where it is known already
+            for item, plugin in self._declared(type(declaration), known()):
+                if item is declaration:
+                    return plugin
         raise LookupError(
             f"{declaration.kind} {declaration.name!r} was not declared by a plugin of this host"
         )

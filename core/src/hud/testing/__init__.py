@@ -1,1 +1,54 @@
-"""Contract kits and fakes, for plugin authors and for ourselves; needs pytest."""
+"""Contract kits and fakes, for plugin authors and for ourselves; the kits need pytest and hud-core only.
+
+A kit is a class to inherit in a test module and one fixture to supply:
+
+    class TestAcme(RuntimeContract):
+        @pytest.fixture
+        def make_provider(self):
+            return AcmeRuntime
+
+What an implementation cannot do is declared, not deleted: `features` leave out what it does not offer,
+`known_failures = {"test_...": "why"}` marks what it does wrong, strictly, so that the entry goes when it is mended.
+"""
+
+import sys
+from typing import TYPE_CHECKING
+
+from hud.plugins.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from hud.testing.agent import AgentContract as AgentContract
+    from hud.testing.capability import CapabilityContract as CapabilityContract
+    from hud.testing.contract import Contract as Contract
+    from hud.testing.contract import asynchronous as asynchronous
+    from hud.testing.grader import Graded as Graded
+    from hud.testing.grader import GraderContract as GraderContract
+    from hud.testing.plugins import isolated_host as isolated_host
+    from hud.testing.runtime import RuntimeContract as RuntimeContract
+    from hud.testing.shell import ShellContract as ShellContract
+    from hud.testing.taskset_format import TasksetFormatContract as TasksetFormatContract
+
+_CORE = {
+    "AgentContract": "hud.testing.agent:AgentContract",
+    "CapabilityContract": "hud.testing.capability:CapabilityContract",
+    "Contract": "hud.testing.contract:Contract",
+    "asynchronous": "hud.testing.contract:asynchronous",
+    "Graded": "hud.testing.grader:Graded",
+    "GraderContract": "hud.testing.grader:GraderContract",
+    "isolated_host": "hud.testing.plugins:isolated_host",
+    "RuntimeContract": "hud.testing.runtime:RuntimeContract",
+    "ShellContract": "hud.testing.shell:ShellContract",
+    "TasksetFormatContract": "hud.testing.taskset_format:TasksetFormatContract",
+}
+
+if not TYPE_CHECKING:
+    if "pytest" in sys.modules:
+        # Assertions of the kits explain themselves as those of a test module do.
+        sys.modules["pytest"].register_assert_rewrite(
+            *(
+                home
+                for home in {target.partition(":")[0] for target in _CORE.values()}
+                if home not in sys.modules
+            )
+        )
+    __getattr__, __dir__, __all__ = lazy_names(__name__, _CORE)
