@@ -221,7 +221,7 @@ def test_prints_threads_and_a_main_block_are_harmless(
         tmp_path,
         "env.py",
         ENV.format(name="noisy")
-        + "import threading\nprint('hello')\nthreading.Thread(target=print, args=('from a thread',)).start()\n"
+        + "import threading\nprint('hello')\nthreading.Thread(target=int).start()\n"
         + "if __name__ == '__main__':\n    raise SystemExit('not imported')\n",
     )
     assert load_environment(file).name == "noisy"

@@ -94,7 +94,7 @@ class AuthorLoop:
             log.exception("author code raised while its loop was closed")
 
 
-def run_beside(main: Callable[[AuthorLoop], Coroutine[Any, Any, T]], *, wedged_after_s: float = 5.0) -> T:
+def run_beside(main: Callable[[AuthorLoop], Coroutine[Any, Any, T]], *, wedged_after_s: float = 2.0) -> T:
     """Run author code on this thread and `main(author)` on a second thread's loop; return what `main` returns.
 
     For a process that serves one environment. `main` gets the loop to hand to `serving(env, author=author)`.

@@ -23,7 +23,7 @@ log = logging.getLogger("hud.environment")
 INITIALIZE_S = 300.0
 """How long one initialize hook, or the start of one backing, may take."""
 
-BLOCKED_S = 5.0
+BLOCKED_S = 2.0
 """An author's loop that does not turn for so long at the end runs no shutdown hook."""
 
 Hook = Callable[[], Coroutine[Any, Any, Any]]
