@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from hud.agents.base import Agent as Agent
     from hud.agents.create import create_agent as create_agent
     from hud.agents.human import HumanAgent as HumanAgent
+    from hud.agents.loop import ToolAgent as ToolAgent
+    from hud.agents.loop import ToolAgentConfig as ToolAgentConfig
     from hud.agents.noop import NoopAgent as NoopAgent
     from hud.agents.oracle import OracleAgent as OracleAgent
     from hud.agents.replay import ReplayAgent as ReplayAgent
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from hud_agent_openai.chat import OpenAIChatConfig as OpenAIChatConfig
     from hud_agent_openai.responses import OpenAIAgent as OpenAIAgent
     from hud_agent_openai.responses import OpenAIConfig as OpenAIConfig
+
+    MCPAgent = ToolAgent
 
 _CORE = {
     "Agent": "hud.agents.base:Agent",
