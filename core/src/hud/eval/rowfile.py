@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -157,7 +158,7 @@ def _with_paths(fields: dict[str, Any], folder: Path) -> dict[str, Any]:
         resolved = dict(compose)
         for key in ("document", "root"):
             if isinstance(resolved.get(key), str):
-                resolved[key] = str(folder.resolve() / resolved[key])
+                resolved[key] = os.path.normpath(folder.resolve() / resolved[key])
         fields["runtime_config"] = {**dict(config or {}), "compose": resolved}
     verifier = fields.get("verifier")
     if isinstance(verifier, Mapping):
