@@ -88,7 +88,9 @@ class Evaluation:
             **prepared.options,
         )
         self.tally = Tally(expected=prepared.rollouts)
-        self.progress = progress_for(self.tally, every_run=request.verbosity > 0)
+        # A person at the terminal needs it for the answer.
+        asks = request.agent == "human"
+        self.progress = progress_for(self.tally, every_run=request.verbosity > 0, live=not asks)
         self._slugs = [] if prepared.taskset.is_lazy else [row.slug for row in prepared.taskset]
         self.misuses = 0
         """Rollouts that could not work as asked (an oracle without a solution), graded or not."""

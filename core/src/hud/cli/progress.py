@@ -159,22 +159,26 @@ class Live:
         self._live.stop()
 
     def _picture(self) -> Any:
-        from rich.console import Group
-        from rich.progress_bar import ProgressBar
         from rich.text import Text
 
-        line = Text(summary_line(self.tally, self.running), no_wrap=True, overflow="ellipsis")
-        expected = self.tally.expected
-        if not expected:
-            return line
-        return Group(ProgressBar(total=expected, completed=self.tally.done, width=40), line)
+        line = summary_line(self.tally, self.running)
+        bar = progress_bar(self.tally, min(30, self.console.width - len(line) - 3))
+        return Text(f"{bar}{line}", no_wrap=True, overflow="ellipsis")
 
 
-def progress_for(tally: Tally, *, every_run: bool = False, quiet: bool = False) -> Progress:
-    """Return the live display where stderr is a terminal, else plain lines."""
+def progress_bar(tally: Tally, width: int) -> str:
+    """Return a bar of `width` cells and a gap; nothing where the end is not known or there is no room."""
+    if not tally.expected or width < 8:
+        return ""
+    filled = width * tally.done // tally.expected
+    return f"{'━' * filled}{'╌' * (width - filled)}  "
+
+
+def progress_for(tally: Tally, *, every_run: bool = False, live: bool = True) -> Progress:
+    """Return the live display where it is wanted and stderr is a terminal, else plain lines."""
     import os
 
-    if not quiet and sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+    if live and sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
         return Live(tally, every_run=every_run)
     return Lines(tally, every_run=every_run)
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from hud.eval.run import Run
+
+WINDOW_S = 30.0
+MARKS = 15
+"""The rate is taken over this long, from marks as many."""
 
 
 @dataclass(slots=True)
@@ -19,9 +24,11 @@ class Tally:
     errors: int = 0
     total: float = 0.0
     started: float = field(default_factory=time.monotonic)
+    _marks: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=MARKS))
 
     def add(self, run: Run) -> None:
         """Count one finished rollout."""
+        self._mark()
         self.done += 1
         if run.reward is None:
             self.errors += 1
@@ -36,13 +43,20 @@ class Tally:
 
     @property
     def per_second(self) -> float:
-        """Finished rollouts per second since the job began."""
-        elapsed = time.monotonic() - self.started
-        return self.done / elapsed if elapsed > 0 else 0.0
+        """Finished rollouts per second, of about the last half minute."""
+        now = time.monotonic()
+        since, done = self._marks[0] if self._marks else (self.started, 0)
+        return (self.done - done) / (now - since) if now > since else 0.0
 
     @property
     def seconds_left(self) -> float | None:
         """An estimate from the rate so far; None while nothing is known."""
-        if self.expected is None or not self.done:
+        rate = self.per_second
+        if self.expected is None or not rate:
             return None
-        return (self.expected - self.done) / self.per_second
+        return (self.expected - self.done) / rate
+
+    def _mark(self) -> None:
+        now = time.monotonic()
+        if not self._marks or now - self._marks[-1][0] >= WINDOW_S / MARKS:
+            self._marks.append((now, self.done))
