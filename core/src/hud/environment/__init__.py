@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from hud.environment.env import Environment as Environment
     from hud.environment.loading import load_environment as load_environment
     from hud.environment.service import serving as serving
+    from hud.environment.template import Template as Template
     from hud.types import Answer as Answer
     from hud.types import ArgumentHint as ArgumentHint
     from hud.types import Capability as Capability
@@ -40,6 +41,7 @@ _CORE = {
     "Environment": "hud.environment.env:Environment",
     "GradingArg": "hud.types:GradingArg",
     "PromptArg": "hud.types:PromptArg",
+    "Template": "hud.environment.template:Template",
     "TaskContext": "hud.environment.current:TaskContext",
     "current": "hud.environment.current:current",
     "load_environment": "hud.environment.loading:load_environment",

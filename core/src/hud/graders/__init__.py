@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hud.graders.text import exact_match as exact_match
     from hud.graders.text import f1_score as f1_score
     from hud.graders.text import normalize as normalize
+    from hud.graders.text import numbers_in as numbers_in
     from hud.graders.text import numeric_match as numeric_match
     from hud.types import EvaluationResult as EvaluationResult
     from hud.types import SubScore as SubScore
@@ -35,6 +36,7 @@ _CORE = {
     "exact_match": "hud.graders.text:exact_match",
     "f1_score": "hud.graders.text:f1_score",
     "normalize": "hud.graders.text:normalize",
+    "numbers_in": "hud.graders.text:numbers_in",
     "numeric_match": "hud.graders.text:numeric_match",
 }
 
