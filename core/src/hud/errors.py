@@ -34,6 +34,7 @@ HudError
 │   └── RuntimeDiedError           the placement ended during the rollout
 ├── AgentFault                     the agent raised
 │   └── ProviderError              a model provider failed; has status, retryable
+│       └── ContextOverflowError   the conversation is longer than the model's window
 ├── PhaseTimeoutError              (TimeoutError) a phase of a rollout passed its deadline
 ├── LimitError                     a limit on steps, tokens, cost or time was reached
 │   └── BudgetExhaustedError       the job's budget is used up
@@ -250,6 +251,10 @@ class ProviderError(AgentFault):
         self.status = status
         self.retry_after_s = retry_after_s
         self.retryable = retryable
+
+
+class ContextOverflowError(ProviderError):
+    """Raised when a provider refuses a conversation as longer than its model's window."""
 
 
 class PhaseTimeoutError(HudError, TimeoutError):

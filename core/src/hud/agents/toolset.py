@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import anyio
@@ -12,7 +15,7 @@ import anyio
 from hud.agents.arguments import complaint
 from hud.agents.functions import function_tool
 from hud.capability.tool import Tool, safe_name
-from hud.errors import ConfigError, HudError, LimitError, WireError
+from hud.errors import ConfigError, HudError, LimitError, PluginNotInstalledError, WireError
 from hud.types.messages import MCPToolCall, MCPToolResult
 
 logger = logging.getLogger("hud.agents")
@@ -21,7 +24,6 @@ AT_ONCE = 16
 """How many calls of one turn run at the same time."""
 SHOWN_CHARS = 64 * 1024
 """How much text of one result the model is shown: head and tail."""
-Reporter = Callable[[int, MCPToolCall, MCPToolResult, float, float], None]
 
 
 class Toolset:
@@ -62,8 +64,6 @@ class Toolset:
         slots = anyio.CapacityLimiter(AT_ONCE)
 
         async def one(index: int) -> None:
-            import time
-
             start = time.time()
             async with slots:
                 results[index] = await self.call(calls[index])
@@ -74,12 +74,16 @@ class Toolset:
                 await one(index)
 
         alone = [i for i, call in enumerate(calls) if not self._overlaps(call)]
-        async with anyio.create_task_group() as group:
-            if alone:
-                group.start_soon(in_turn, alone)
-            for index in range(len(calls)):
-                if index not in alone:
-                    group.start_soon(one, index)
+        try:
+            async with anyio.create_task_group() as group:
+                if alone:
+                    group.start_soon(in_turn, alone)
+                for index in range(len(calls)):
+                    if index not in alone:
+                        group.start_soon(one, index)
+        except BaseExceptionGroup as failures:
+            # What ends a turn ends it for all its calls; the first says why.
+            raise _first(failures) from failures
         done = [
             (call, result if result is not None else MCPToolResult.of_text("not run", error=True))
             for call, result in zip(calls, results, strict=True)
@@ -141,6 +145,13 @@ class Toolset:
                     logger.warning("closing tool %s failed: %s", tool.name, error)
 
 
+def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = failures
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
 def _error(call: MCPToolCall, text: str) -> MCPToolResult:
     return MCPToolResult.of_text(text, error=True, call_id=call.id)
 
@@ -174,46 +185,67 @@ def elided(text: str, limit: int) -> str:
     return f"{text[:head]}\n[... {len(text) - limit} characters left out ...]\n{text[-tail:]}"
 
 
-async def capability_tools(client: Any) -> list[Tool]:
+@dataclass(slots=True)
+class Offer:
+    """The tools of an environment's capabilities; `notes` say which capability gave none and why."""
+
+    tools: list[Tool] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+async def capability_tools(client: Any) -> Offer:
     """Open every capability that some plugin can make tools of, and return their tools.
 
-    A tool's name is qualified (`name__tool`) where two capabilities offer the same one.
+    A tool's name is qualified (`name__tool`) where two capabilities offer the same one. A capability that no
+    installed plugin speaks is left out and noted.
     """
     import inspect
 
     from hud.plugins.host import current_host
 
+    offer = Offer()
+    bindings = client.manifest.bindings
+    if not bindings:
+        return offer
     registry = current_host().registry
     found: list[tuple[str, Tool]] = []
-    for name, capability in _bindings(client).items():
-        kind = registry.capability_for(capability.protocol)
-        if not kind.tools:
+    for capability in bindings:
+        try:
+            kind = registry.capability_for(capability.protocol)
+        except PluginNotInstalledError as error:
+            offer.notes.append(f"capability {capability.name!r} is not used: {error}")
             continue
-        connected = await client.open(name)
+        if "tools" not in kind.targets():
+            offer.notes.append(f"capability {capability.name!r} ({capability.protocol}) offers no tools")
+            continue
+        connected = await client.open(capability.name)
         made = registry.load(kind, "tools")(connected, capability)
         offered = await made if inspect.isawaitable(made) else made
-        found += [(name, tool) for tool in offered]
-    counts: dict[str, int] = {}
-    for _, tool in found:
-        counts[tool.name] = counts.get(tool.name, 0) + 1
-    return [tool if counts[tool.name] == 1 else _qualified(name, tool) for name, tool in found]
+        found += [(capability.name, tool) for tool in offered]
+    counts = Counter(tool.name for _, tool in found)
+    offer.tools = [tool if counts[tool.name] == 1 else _qualified(name, tool) for name, tool in found]
+    return offer
 
 
 def _qualified(capability: str, tool: Tool) -> Tool:
-    from dataclasses import replace
-
     # A provider's native form has one name only, so a second one of a kind is offered as a function.
     return replace(tool, name=safe_name(f"{capability}__{tool.name}"), native=None)
 
 
-def _bindings(client: Any) -> Mapping[str, Any]:
-    manifest = client.manifest
-    bindings = getattr(manifest, "bindings", manifest)
-    if isinstance(bindings, Mapping):
-        return bindings
-    return {capability.name: capability for capability in bindings or ()}
+class RunTool:
+    """A tool that needs the run it is used in, as an agent does: `bind` gives the tool itself."""
+
+    def bind(self, run: Any) -> Tool:
+        """Return the tool for one run."""
+        raise NotImplementedError
 
 
-def custom_tools(tools: Sequence[Tool | Callable[..., Any]]) -> list[Tool]:
-    """Return tools as they are, and functions as tools."""
-    return [tool if isinstance(tool, Tool) else function_tool(tool) for tool in tools]
+def custom_tools(tools: Sequence[Tool | RunTool | Callable[..., Any]], run: Any) -> list[Tool]:
+    """Return tools as they are, functions as tools, and those that need a run bound to it."""
+    made: list[Tool] = []
+    for tool in tools:
+        if isinstance(tool, RunTool):
+            made.append(tool.bind(run))
+        else:
+            made.append(tool if isinstance(tool, Tool) else function_tool(tool))
+    return made
