@@ -258,7 +258,7 @@ async def test_a_cancelled_question_waits_for_no_key(live: Environment) -> None:
     loop = asyncio.get_running_loop()
 
     class Silent(io.StringIO):
-        def readline(self, size: int = -1, /) -> str:
+        def readline(self, size: int | None = -1, /) -> str:  # type: ignore[override]
             loop.call_soon_threadsafe(asked.set)
             gate.wait(30)
             return ""

@@ -267,9 +267,8 @@ def test_a_module_gives_its_public_rows_each_once(tmp_path: Path) -> None:
 
 
 def test_a_source_without_rows_gives_one_for_each_template_that_needs_nothing(tmp_path: Path) -> None:
-    (tmp_path / "env.py").write_text(
-        ENV + "\n@env.template()\nasync def free(x: int = 1):\n    yield 'x'\n    yield 1.0\n"
-    )
+    free = "\n@env.template()\nasync def free(x: int = 1):\n    yield 'x'\n    yield 1.0\n"
+    (tmp_path / "env.py").write_text(ENV + free)
     assert [(task.id, task.args) for task in Taskset.from_file(tmp_path / "env.py")] == [("free", {})]
 
 
