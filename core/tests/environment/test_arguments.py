@@ -142,7 +142,7 @@ def test_the_schema_of_a_whole_signature() -> None:
     ("args", "message"),
     [
         ({}, r"missing argument 'word' \(string\)"),
-        ({"word": "x", "wrod": 1}, r"unknown argument 'wrod' \(did you mean 'word'\?\); known: word, count"),
+        ({"word": "x", "wordy": 1}, r"unknown argument 'wordy' \(did you mean 'word'\?\); known: word, count"),
         ({"word": 5}, "word: expected string, not int 5"),
         ({"word": "x", "count": "many"}, "count: expected integer, not str 'many'"),
         ({"word": "x", "count": True}, "count: expected integer, not bool True"),
@@ -158,7 +158,7 @@ def test_a_refusal_names_the_argument_and_what_was_expected(args: dict[str, Any]
         make(everything).check(args)
     assert caught.value.code == -32602
     assert "template 't'" in str(caught.value)
-    assert caught.value.data["field"] in ("word", "wrod", "count", "ratio", "flag", "tags")
+    assert caught.value.data["field"] in ("word", "wordy", "count", "ratio", "flag", "tags")
 
 
 def test_texts_are_read_as_json_where_they_do_not_fit() -> None:

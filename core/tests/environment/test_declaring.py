@@ -57,7 +57,7 @@ def test_wrong_arguments_of_a_row_are_a_type_error_that_names_the_template(env: 
     async def task(word: str) -> Play:
         yield word
 
-    for args, named in (((), {}), (("a", "b"), {}), ((), {"wrod": "x"}), (("a",), {"word": "b"})):
+    for args, named in (((), {}), (("a", "b"), {}), ((), {"wordy": "x"}), (("a",), {"word": "b"})):
         with pytest.raises(TypeError, match=r"template 'task' \(.*test_declaring\.py:\d+\)"):
             task(*args, **named)
 

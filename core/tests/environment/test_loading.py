@@ -143,8 +143,8 @@ def test_several_environments_need_a_name(tmp_path: Path) -> None:
         load_environment(file)
     assert load_environment(file, name="second").name == "second"
     assert load_environment(file, name="one").name == "first"
-    with pytest.raises(SourceError, match=r"no environment 'secnd' \(did you mean 'second'\?\)"):
-        load_environment(file, name="secnd")
+    with pytest.raises(SourceError, match=r"no environment 'seconds' \(did you mean 'second'\?\)"):
+        load_environment(file, name="seconds")
 
 
 def test_a_folder_is_scanned_where_env_py_is_missing(tmp_path: Path) -> None:

@@ -150,8 +150,8 @@ async def test_a_whole_task_though_the_author_prints_half_a_line(tmp_path: Path)
         assert [task["id"] for task in await client.list_tasks()] == ["good", "secrets", "bad"]
         assert (await client.start_task("good", {"word": "moin"}))["prompt"] == "say moin"
         assert (await client.grade("moin"))["score"] == 1.0
-        with pytest.raises(BadParamsError, match="unknown argument 'wrod'"):
-            await client.start_task("good", {"wrod": "x"})
+        with pytest.raises(BadParamsError, match="unknown argument 'wordy'"):
+            await client.start_task("good", {"wordy": "x"})
 
 
 TYPED: list[tuple[str, str, type[HudError], str]] = [
