@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from hud.errors import SandboxError
-from hud_capability_ssh.interpreter import interpreter, spawner_program
+from hud_capability_ssh.interpreter import interpreter, program_of
 from hud_capability_ssh.mounts import MASKED, Mount, account_files, effective
 from hud_capability_ssh.seccomp import filter_program
 from hud_capability_ssh.spec import SandboxSpec
@@ -85,8 +85,10 @@ def _before_exec(stage: _Stage, owner: tuple[int, int] | None) -> Callable[[], N
     return run
 
 
-def start(spec: SandboxSpec, control: int, errors: int) -> subprocess.Popen[bytes]:
+def start(spec: SandboxSpec, control: int, errors: int, facts: int) -> subprocess.Popen[bytes]:
     """Start the sandbox with the spawner at its peer's socket `control`; its complaints go to `errors`.
+
+    What it becomes is written to `facts` as JSON, with the spawner's `child-pid` on this machine.
 
     Raises:
         SandboxError: bubblewrap is not installed, or a mount's source is missing.
@@ -100,11 +102,13 @@ def start(spec: SandboxSpec, control: int, errors: int) -> subprocess.Popen[byte
     memory: list[int] = []
     try:
         python = interpreter()
-        spawner = _memory_file("spawner", spawner_program(python.compiled))
+        spawner = _memory_file("spawner", program_of("spawner", python.compiled))
         bpf = _memory_file("filter", filter_program())
         memory += [spawner, bpf]
         argv = [program, *_namespaces(spec), *_mounts(spec, stage, memory)]
         argv += [
+            "--info-fd",
+            str(facts),
             "--seccomp",
             str(bpf),
             "--",
@@ -119,7 +123,7 @@ def start(spec: SandboxSpec, control: int, errors: int) -> subprocess.Popen[byte
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=errors,
-            pass_fds=[control, *memory],
+            pass_fds=[control, facts, *memory],
             env={},
             cwd="/",
             # Runs system calls only; a launcher program would cost more than the whole sandbox.
@@ -158,12 +162,12 @@ def _mounts(spec: SandboxSpec, stage: _Stage, memory: list[int]) -> list[str]:
         memory.append(_memory_file("file", data))
         return ["--perms", "0444", "--ro-bind-data", str(memory[-1]), at]
 
-    tmp = str(spec.limits.tmp)
+    tmp, home, shared = (str(size) for size in spec.limits.memory_folders)
     argv: list[str] = []
     for mount in [*spec.system_mounts, *spec.mounts]:
         found = effective(mount)
         if found is not None:
-            argv += _mount(found, stage if mount in spec.mounts else None, tmp)
+            argv += _mount(found, stage if mount in spec.mounts else None, tmp, shared)
     if any(mount.dst == "/etc" for mount in spec.system_mounts):
         for path, data in account_files(spec.guest_home, spec.name).items():
             if Path(path).is_file() and not Path(path).is_symlink():
@@ -175,14 +179,14 @@ def _mounts(spec: SandboxSpec, stage: _Stage, memory: list[int]) -> list[str]:
     python = interpreter()
     if python.mount is not None:
         argv += ["--ro-bind", stage.place(Path(python.mount[0])), python.mount[1]]
-    argv += ["--perms", "700", "--size", tmp, "--tmpfs", spec.guest_home]
+    argv += ["--perms", "700", "--size", home, "--tmpfs", spec.guest_home]
     argv += ["--bind" if spec.root_writable else "--ro-bind", stage.place(spec.root), spec.guest_path]
     for at, given in spec.files.items():
         argv += content(given, at) if isinstance(given, bytes) else ["--ro-bind", stage.place(given), at]
     return [*argv, "--remount-ro", "/"]
 
 
-def _mount(mount: Mount, stage: _Stage | None, tmp: str) -> list[str]:
+def _mount(mount: Mount, stage: _Stage | None, tmp: str, shared: str) -> list[str]:
     match mount.kind:
         case "ro" | "rw":
             source = mount.src if stage is None else stage.place(Path(mount.src))
@@ -194,5 +198,5 @@ def _mount(mount: Mount, stage: _Stage | None, tmp: str) -> list[str]:
         case "proc":
             return ["--proc", mount.dst]
         case "dev":
-            shared = ["--perms", "1777", "--size", tmp, "--tmpfs", f"{mount.dst}/shm"]
-            return ["--dev", mount.dst, *shared, "--remount-ro", mount.dst]
+            folder = ["--perms", "1777", "--size", shared, "--tmpfs", f"{mount.dst}/shm"]
+            return ["--dev", mount.dst, *folder, "--remount-ro", mount.dst]

@@ -259,6 +259,8 @@ class CommandSession(SSHServerStreamSession[bytes]):
         self._reading = {}
         if self._gone:
             return
+        for note in child.notes():
+            self._say(note)
         if sandbox.dead.is_set():
             self._say("hud: the sandbox ended and will be started anew\n")
         if number:

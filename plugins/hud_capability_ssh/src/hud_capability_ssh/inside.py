@@ -56,6 +56,8 @@ async def run_inside(
         streams.finish()
         if not child.ended.done():
             await asyncio.shield(child.kill())
+    for note in child.notes():
+        err.append(note.encode())
     how, name = _outcome(child, status, number, timed_out)
     return CommandResult(
         shown,

@@ -15,9 +15,10 @@ from hud.errors import SandboxError
 
 @dataclass(slots=True, frozen=True)
 class Interpreter:
-    """`program` as the sandbox sees it; `mount` is a (host, guest) folder to add for it, or None."""
+    """`program` as the sandbox sees it, `here` as this process does; `mount` a (host, guest) folder for it, or None."""
 
     program: str
+    here: str
     mount: tuple[str, str] | None
     compiled: bool
 
@@ -32,25 +33,26 @@ def interpreter() -> Interpreter:
     ours = f"python{sys.version_info.major}.{sys.version_info.minor}"
     base = Path(getattr(sys, "_base_executable", None) or sys.executable).resolve()
     if base.is_relative_to("/usr"):
-        return Interpreter(str(base), None, compiled=True)
+        return Interpreter(str(base), str(base), None, compiled=True)
     for folder in ("/usr/bin", "/usr/local/bin"):
         if os.access(f"{folder}/{ours}", os.X_OK):
-            return Interpreter(f"{folder}/{ours}", None, compiled=True)
+            return Interpreter(f"{folder}/{ours}", f"{folder}/{ours}", None, compiled=True)
     prefix = Path(sys.base_prefix).resolve()
     if base.is_relative_to(prefix) and (prefix / "lib").is_dir():
         guest = "/run/hud-python"
-        return Interpreter(f"{guest}/{base.relative_to(prefix)}", (str(prefix), guest), compiled=True)
+        inside = f"{guest}/{base.relative_to(prefix)}"
+        return Interpreter(inside, str(base), (str(prefix), guest), compiled=True)
     for path in ("/usr/bin/python3", "/usr/local/bin/python3"):
         if os.access(path, os.X_OK):
-            return Interpreter(path, None, compiled=False)
+            return Interpreter(path, path, None, compiled=False)
     raise SandboxError("no Python that a sandbox could run: install python3 below /usr")
 
 
 @cache
-def spawner_program(compiled: bool) -> bytes:
-    """Return the spawner as a file's content; compiled, it starts 8 ms sooner."""
-    source = Path(__file__).with_name("spawner.py").read_bytes()
+def program_of(name: str, compiled: bool) -> bytes:
+    """Return one of this package's programs as a file's content; compiled, it starts 8 ms sooner."""
+    source = Path(__file__).with_name(f"{name}.py").read_bytes()
     if not compiled:
         return source
-    code = compile(source, "spawner", "exec", dont_inherit=True, optimize=2)
+    code = compile(source, name, "exec", dont_inherit=True, optimize=2)
     return importlib.util.MAGIC_NUMBER + bytes(12) + marshal.dumps(code)

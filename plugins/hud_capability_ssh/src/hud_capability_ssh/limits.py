@@ -16,7 +16,8 @@ _UNITS = {"k": KIB, "m": MIB, "g": GIB, "t": 1024**4}
 class Limits:
     """Bounds of one workspace; sizes in bytes, or text such as `"512m"` when made with `of`.
 
-    `memory`, `processes`, `disk` (the workspace's folder and home), `tmp` (`/tmp`); `cpus` None is all.
+    `memory`, `processes`, `disk` (the workspace's folder and home), `tmp` (`/tmp`, and home as much; at most a
+    quarter of memory); `cpus` None is all.
     `seconds` ends any one command, whoever runs it; None leaves that to the client, which has 120 s.
     `output_bytes` of one command are kept by clients and graders, the middle is dropped.
     """
@@ -29,6 +30,15 @@ class Limits:
     seconds: float | None = None
     output_bytes: int = 16 * MIB
     open_files: int = 4096
+
+    @property
+    def memory_folders(self) -> tuple[int, int, int]:
+        """Sizes of /tmp, home and /dev/shm: files there are memory, and must leave most of it to programs."""
+        return (
+            min(self.tmp, self.memory // 4),
+            min(self.tmp, self.memory // 4),
+            min(self.tmp, self.memory // 8),
+        )
 
     @classmethod
     def of(cls, given: Limits | Mapping[str, Any] | None) -> Limits:

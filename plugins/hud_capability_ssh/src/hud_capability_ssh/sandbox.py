@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import socket
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from hud.errors import SandboxError
-from hud_capability_ssh import bubblewrap
+from hud_capability_ssh import bubblewrap, landlock
 from hud_capability_ssh.link import SpawnerLink
+from hud_capability_ssh.memory_group import MemoryGroup
 from hud_capability_ssh.spec import SandboxSpec
+from hud_capability_ssh.watch import Watch
 
 SIGKILL = 9
+BASH = ("/bin/bash", "--norc", "--noprofile")
 MOST_DRAINED = 256
 DRAINED_AT_ONCE = 16
 START_TIMEOUT_S = 60.0
@@ -37,6 +41,7 @@ class Child:
         self.note: str | None = None
         self.ended: asyncio.Future[tuple[int, int]] = asyncio.get_running_loop().create_future()
         self.memory_kills = sandbox.memory_kills()
+        self._notes = len(sandbox.notes)
 
     async def wait(self) -> tuple[int, int]:
         """Return how it ended."""
@@ -45,6 +50,10 @@ class Child:
     def out_of_memory(self) -> bool:
         """Whether something of this sandbox was killed for memory since this command began."""
         return self.sandbox.memory_kills() > self.memory_kills
+
+    def notes(self) -> list[str]:
+        """Return what was done to this sandbox since this command began, in words for who runs it."""
+        return self.sandbox.notes[self._notes :]
 
     async def signal(self, number: int) -> None:
         """Send a signal to its process group."""
@@ -75,24 +84,33 @@ class Sandbox:
         self.killed_for_memory = 0
         self.on_end: Callable[[], None] | None = None
         self._drained: dict[int, None] = {}
+        self._group: MemoryGroup | None = None
+        self._joined: asyncio.Task[None] | None = None
+        self._watch: Watch | None = None
+        self.notes: list[str] = []
         link.on_end = self._ended
 
     @classmethod
-    async def start(cls, spec: SandboxSpec) -> Sandbox:
-        """Start one.
+    async def start(cls, spec: SandboxSpec, engine: str = bubblewrap.NAME) -> Sandbox:
+        """Start one with `engine`: `bubblewrap`, `landlock` (as is `none`, which confines nothing).
 
         Raises:
             SandboxError: it could not be made; has the engine's own complaint.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        errors = os.memfd_create("errors", os.MFD_CLOEXEC)
+        errors, facts = os.memfd_create("errors", os.MFD_CLOEXEC), os.memfd_create("facts", os.MFD_CLOEXEC)
         link: SpawnerLink | None = None
         process: subprocess.Popen[bytes] | None = None
         try:
             with theirs:
-                process = bubblewrap.start(spec, theirs.fileno(), errors)
+                given = (theirs.fileno(), errors, facts)
+                if engine == bubblewrap.NAME:
+                    process = bubblewrap.start(spec, *given)
+                else:
+                    spec = landlock.adapted(spec)
+                    process = landlock.start(spec, *given, confined=engine == landlock.NAME)
             link = SpawnerLink(ours, asyncio.get_running_loop())
-            sandbox = cls(spec, bubblewrap.NAME, process, link)
+            sandbox = cls(spec, engine, process, link)
             limits = spec.limits
             try:
                 async with asyncio.timeout(START_TIMEOUT_S):
@@ -100,9 +118,8 @@ class Sandbox:
                     await link.ask("setup", limits.processes, limits.disk, limits.open_files, cpus, 0o022)
             except (SandboxError, OSError, TimeoutError) as error:
                 said = os.pread(errors, 4096, 0).decode(errors="replace").strip()
-                raise SandboxError(
-                    f"the sandbox did not start ({bubblewrap.NAME}): {said or error}"
-                ) from error
+                raise SandboxError(f"the {engine} sandbox did not start: {said or error}") from error
+            sandbox.hold_memory(json.loads(os.pread(facts, 4096, 0))["child-pid"])
             return sandbox
         except BaseException:
             if link is not None:
@@ -112,13 +129,35 @@ class Sandbox:
             if process is not None:
                 process.kill()
                 process.wait()
+            if spec.box is not None:
+                shutil.rmtree(spec.box, ignore_errors=True)
             raise
         finally:
             os.close(errors)
+            os.close(facts)
+
+    def hold_memory(self, spawner: int) -> None:
+        """Have the kernel hold the memory limit for all that process `spawner` starts, or do it by looking."""
+        self._group = MemoryGroup.create(self.spec.limits.memory)
+        if self._group is not None:
+            joining = asyncio.to_thread(self._group.add, spawner)
+            self._joined = asyncio.get_running_loop().create_task(joining)
+        self._watch = Watch(self, holds_memory=self._group is None, tell=self.notes.append)
 
     def memory_kills(self) -> int:
         """Return how often something was killed because the memory limit was reached."""
-        return self.killed_for_memory
+        return self.killed_for_memory + (0 if self._group is None else self._group.kills())
+
+    async def _ready(self) -> None:
+        if self._joined is not None:
+            joined, self._joined = self._joined, None
+            try:
+                await joined
+            except OSError:
+                # The group cannot be joined after all: then by looking.
+                self._watch = Watch(self, holds_memory=True, tell=self.notes.append)
+        if self._watch is not None:
+            self._watch.wake()
 
     async def spawn(
         self,
@@ -134,15 +173,13 @@ class Sandbox:
             FileNotFoundError: the program or `cwd` does not exist.
             SandboxError: the sandbox has ended.
         """
-        argv = (
-            ["/bin/bash", "--norc", "--noprofile", "-c", command]
-            if isinstance(command, str)
-            else list(command)
-        )
+        await self._ready()
         script = b""
         if isinstance(command, str) and len(command) > LONGEST_ARGUMENT // 4:
             script = command.encode(errors="surrogateescape")
-            argv = ["/bin/bash", "--norc", "--noprofile", "/proc/self/fd/3"]
+            argv = [*BASH, "/proc/self/fd/3"]
+        else:
+            argv = [*BASH, "-c", command] if isinstance(command, str) else list(command)
         child = Child(self, self.link.next_id())
         self.link.expect_end(child.ident, lambda status, number: _settle(child.ended, status, number))
         given: list[int] = []
@@ -255,6 +292,10 @@ class Sandbox:
         self.link.close()
         for fd in list(self._drained):
             self._drop(fd)
+        if self._watch is not None:
+            await self._watch.close()
+        if self._joined is not None:
+            await asyncio.gather(self._joined, return_exceptions=True)
         if self.process.poll() is None:
             fd = os.pidfd_open(self.process.pid)
             gone = asyncio.Event()
@@ -269,6 +310,10 @@ class Sandbox:
                 loop.remove_reader(fd)
                 os.close(fd)
         self.process.wait()
+        if self._group is not None:
+            self._group.close()
+        if self.spec.box is not None:
+            await asyncio.to_thread(shutil.rmtree, self.spec.box, ignore_errors=True)
 
 
 def _settle(future: asyncio.Future[tuple[int, int]], status: int, number: int) -> None:

@@ -144,7 +144,7 @@ def _argument(index: int) -> int:
 
 
 def filter_program(*, sockets: bool = True, machine: str | None = None) -> bytes:
-    """Return the program; without `sockets` the internet's families are refused as well.
+    """Return the program; without `sockets` none can be made, but for pairs.
 
     Raises:
         SandboxError: this processor is not known here.
@@ -171,7 +171,7 @@ def filter_program(*, sockets: bool = True, machine: str | None = None) -> bytes
     program.guarded(56 if machine == X86 else 220, clone)
     family = _Program()
     family.load(_argument(0))
-    for allowed in _FAMILIES if sockets else (1, 16):
+    for allowed in _FAMILIES if sockets else ():
         family.when(_JUMP_EQ, allowed, _ALLOW)
     family.code.append((_RETURN, 0, 0, _ERRNO | errno.EAFNOSUPPORT))
     program.guarded(41 if machine == X86 else 198, family)

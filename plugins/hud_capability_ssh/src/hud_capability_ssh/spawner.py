@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 LARGE = 60_000
+ROOM = 32
 MARKS = 400_000
 """How many commands can be told apart: the soft limit on message queues, inherited by all a command starts."""
 PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 4, 36, 38
@@ -85,7 +86,7 @@ class Spawner:
         """Set the limits that every command inherits; `processes` leaves this process room to help."""
         self.processes = processes
         for limit, value in (
-            (resource.RLIMIT_NPROC, processes + 64),
+            (resource.RLIMIT_NPROC, processes + 3 * ROOM),
             (resource.RLIMIT_FSIZE, file_bytes),
             (resource.RLIMIT_NOFILE, open_files),
             (resource.RLIMIT_CORE, 0),
@@ -116,9 +117,12 @@ class Spawner:
         os.chdir(cwd)
         master = slave = -1
         note = None
-        if self.count() >= self.processes:
+        running = self.count()
+        if running >= self.processes + ROOM:
             self.kill_everything()
             note = "processes"
+        # Where what runs has used up its limit, a new command still gets room: to end the others, say.
+        most = self.processes if running < self.processes - ROOM else self.processes + 2 * ROOM
         try:
             if tty:
                 master, slave = os.openpty()
@@ -141,7 +145,7 @@ class Spawner:
             self.commands[pid] = ident
             self.leaders[ident] = pid
             try:
-                resource.prlimit(pid, resource.RLIMIT_NPROC, (self.processes, self.processes))
+                resource.prlimit(pid, resource.RLIMIT_NPROC, (most, most))
             except OSError:
                 pass
             if master >= 0:
@@ -322,35 +326,30 @@ class Spawner:
                     found.add(int(fields[1].rpartition(b":")[2], 16))
         return [sorted(found)], []
 
-    def usage(self, precise: bool) -> tuple[list[object], list[int]]:
-        """Answer kB of memory held by all commands (shared pages by parts when `precise`), and how many there are."""
-        total = count = 0
+    def relieve(self, most: int) -> tuple[list[object], list[int]]:
+        """Kill the largest processes while all together hold more than `most` kB; 0 kills none.
+
+        Answers kB held by processes (shared pages by parts once it matters), how many there are, kB held by the
+        sandbox's memory folders, and how many were killed.
+        """
         page = os.sysconf("SC_PAGE_SIZE") // 1024
-        for pid in self.pids():
-            count += 1
+        held = memory_folders()
+        sizes = {pid: resident(pid) * page for pid in self.pids()}
+        total = sum(sizes.values())
+        if most and total + held > most:
+            sizes = {pid: proportional(pid, size) for pid, size in sizes.items()}
+            total = sum(sizes.values())
+        killed = 0
+        for pid in sorted(sizes, key=sizes.__getitem__, reverse=True) if most and total + held > most else ():
             try:
-                if precise:
-                    with open(f"/proc/{pid}/smaps_rollup", "rb") as table:
-                        for line in table:
-                            if line.startswith((b"Pss:", b"SwapPss:")):
-                                total += int(line.split()[1])
-                    continue
+                os.kill(pid, SIGKILL)
             except OSError:
-                pass  # gone, or hides its maps: then its resident pages count whole
-            try:
-                with open(f"/proc/{pid}/statm", "rb") as table:
-                    total += int(table.read().split()[1]) * page
-            except OSError:
-                pass
-        held = 0
-        for folder in ("/tmp", "/dev/shm", "/run"):  # noqa: S108 - the sandbox's own
-            try:
-                disk = os.statvfs(folder)
-                if disk.f_blocks < 1 << 24:
-                    held += (disk.f_blocks - disk.f_bfree) * disk.f_frsize // 1024
-            except OSError:
-                pass
-        return [total, count, held], []
+                continue
+            killed += 1
+            total -= sizes[pid]
+            if total + held <= most * 4 // 5:
+                break
+        return [total, len(sizes), held, killed], []
 
     # What this process keeps.
 
@@ -377,13 +376,17 @@ class Spawner:
         return mine
 
     def count(self) -> int:
-        """Return how many processes run, this one left out."""
+        """Return how many tasks (processes and their threads) run, this one left out; 0 where they are few."""
         if self.whole_namespace:
             with open("/proc/loadavg", "rb") as table:
                 # Cheap, but of the whole machine: below the limit it settles the question.
-                if int(table.read().split()[3].rpartition(b"/")[2]) < self.processes:
+                if int(table.read().split()[3].rpartition(b"/")[2]) < self.processes - ROOM:
                     return 0
-        return len(self.pids())
+        total = 0
+        for pid in self.pids():
+            fields = stat_fields(pid)
+            total += int(fields[17]) if fields else 0
+        return total
 
     def mark_of(self, pid: int) -> int:
         """Return the mark that a process inherited from its command."""
@@ -518,6 +521,41 @@ def describe(found: os.stat_result) -> list[int]:
     ]
 
 
+def resident(pid: int) -> int:
+    """Return a process's resident pages."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as table:
+            return int(table.read().split()[1])
+    except OSError:
+        return 0
+
+
+def proportional(pid: int, otherwise: int) -> int:
+    """Return kB of a process, shared pages by parts; `otherwise` where it hides its maps."""
+    total = 0
+    try:
+        with open(f"/proc/{pid}/smaps_rollup", "rb") as table:
+            for line in table:
+                if line.startswith((b"Pss:", b"SwapPss:")):
+                    total += int(line.split()[1])
+    except OSError:
+        return otherwise
+    return total
+
+
+def memory_folders() -> int:
+    """Return kB that files in memory hold."""
+    held = 0
+    for folder in (os.environ.get("HOME", "/home/agent"), "/tmp", "/dev/shm", "/run"):  # noqa: S108 - the sandbox's own
+        try:
+            disk = os.statvfs(folder)
+        except OSError:
+            continue
+        if disk.f_blocks * disk.f_frsize < 1 << 36:
+            held += (disk.f_blocks - disk.f_bfree) * disk.f_frsize // 1024
+    return held
+
+
 def stat_fields(pid: int) -> list[bytes]:
     """Return the fields of `/proc/PID/stat` after the program's name, or nothing where it is gone."""
     try:
@@ -525,6 +563,12 @@ def stat_fields(pid: int) -> list[bytes]:
             return table.read().rpartition(b")")[2].split()
     except OSError:
         return []
+
+
+def ignore_signals() -> None:
+    """Let neither a broken pipe nor an interrupt end this process."""
+    signal(SIGINT, SIG_IGN)
+    signal(SIGPIPE, SIG_IGN)
 
 
 def main() -> None:
@@ -537,8 +581,7 @@ def main() -> None:
             except OSError:
                 pass
     os.set_inheritable(control, False)
-    signal(SIGINT, SIG_IGN)
-    signal(SIGPIPE, SIG_IGN)
+    ignore_signals()
     spawner = Spawner(socket(AF_UNIX, SOCK_SEQPACKET, 0, control))
     try:
         spawner.serve()

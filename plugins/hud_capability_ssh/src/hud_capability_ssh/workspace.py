@@ -58,6 +58,7 @@ class Workspace:
         shell_uid: int | None = None,
         limits: Limits | Mapping[str, Any] | None = None,
         isolation: Literal["required", "none"] = "required",
+        engine: Literal["bubblewrap", "landlock"] | None = None,
         seed: str | Path | None = None,
         hand_over_root: bool = True,
         forward_ports: Sequence[int] | None = None,
@@ -71,6 +72,8 @@ class Workspace:
         self.user = user
         self.limits = Limits.of(limits)
         self.isolation = isolation
+        self.engine: str | None = "none" if isolation == "none" else engine
+        """What holds the sandbox; None until `start` found out what can be had."""
         self.forward_ports = None if forward_ports is None else frozenset(forward_ports)
         self._spec = SandboxSpec(
             name="workspace",
@@ -98,8 +101,8 @@ class Workspace:
 
     @property
     def guest_root(self) -> str:
-        """The folder's path inside."""
-        return self._spec.guest_path
+        """The folder's path inside; the same as here where the engine mounts nothing."""
+        return self._spec.guest_path if self.engine in (None, "bubblewrap") else str(self.root)
 
     # The backing
 
@@ -132,7 +135,7 @@ class Workspace:
             host_pubkey=host_key.export_public_key().decode().strip(),
             client_key=client_key.export_private_key().decode(),
             cwd=self.guest_root,
-            isolation="none" if self.isolation == "none" else "bwrap",
+            isolation="bwrap" if self.engine == "bubblewrap" else self.engine,
         )
         return [self.capability]
 
@@ -181,15 +184,33 @@ class Workspace:
 
     async def running(self) -> Sandbox:
         """Return the live sandbox; one that had ended is started anew on the same files."""
-        from hud_capability_ssh.sandbox import Sandbox
 
         async with self._starting:
             if self._sandbox is not None and self._sandbox.dead.is_set():
                 await self._sandbox.close()
                 self._sandbox = None
             if self._sandbox is None:
-                self._sandbox = await Sandbox.start(self._spec)
+                self._sandbox = await self._start_sandbox(self._spec)
             return self._sandbox
+
+    async def _start_sandbox(self, spec: SandboxSpec) -> Sandbox:
+        from hud_capability_ssh.sandbox import Sandbox
+
+        if self.engine is not None:
+            return await Sandbox.start(spec, self.engine)
+        refused = []
+        for engine in ("bubblewrap", "landlock"):
+            try:
+                made = await Sandbox.start(spec, engine)
+            except SandboxError as error:
+                refused.append(str(error))
+                continue
+            self.engine = engine
+            return made
+        raise SandboxError(
+            f"no isolation can be had for workspace {self.name!r}: {'; '.join(refused)}. Install bubblewrap "
+            "and allow user namespaces, or give isolation='none' where the agent may do everything this process may"
+        )
 
     def key_is_known(self, key: asyncssh.SSHKey) -> bool:
         """Whether this client's key may come in, now."""
@@ -265,7 +286,7 @@ class Workspace:
             self._at(path): data.encode() if isinstance(data, str) else data for path, data in files.items()
         }
         spec = replace(self._spec, name="grader", guest_home=GRADER_HOME, files=given)
-        sandbox = await Sandbox.start(spec)
+        sandbox = await Sandbox.start(spec, self.engine or "bubblewrap")
         try:
             return await run_inside(sandbox, command, cwd=self.guest(cwd), env=env, timeout_s=timeout_s)
         finally:

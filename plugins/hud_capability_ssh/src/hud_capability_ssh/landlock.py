@@ -1,0 +1,143 @@
+"""The second engine: a user, Landlock and a system call filter, where namespaces are refused."""
+
+from __future__ import annotations
+
+import ctypes
+import marshal
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from hud.errors import SandboxError
+from hud_capability_ssh.interpreter import Interpreter, interpreter, program_of
+from hud_capability_ssh.mounts import DEFAULT_SYSTEM_MOUNTS
+from hud_capability_ssh.seccomp import filter_program
+from hud_capability_ssh.spec import SandboxSpec
+
+NAME = "landlock"
+LEAST_ABI = 6
+"""The first that keeps signals in."""
+DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts")
+SYSTEM = ("/usr", "/etc", "/bin", "/sbin", "/lib", "/lib64", "/proc")
+
+
+def abi() -> int:
+    """Return the version of Landlock this kernel has, 0 for none."""
+    found = ctypes.CDLL(None).syscall(444, None, 0, 1)
+    return max(0, int(found))
+
+
+def adapted(spec: SandboxSpec) -> SandboxSpec:
+    """Return `spec` as this engine can do it: nothing is mounted, so paths inside are the paths here.
+
+    Raises:
+        SandboxError: it needs mounts, or a folder on the way to the workspace is closed to the sandbox's user.
+    """
+    from dataclasses import replace
+
+    if spec.mounts or spec.system_mounts != DEFAULT_SYSTEM_MOUNTS:
+        raise SandboxError("the landlock engine cannot mount: leave out mounts= and system_mounts=")
+    if spec.owner is not None:
+        for folder in spec.root.parents:
+            if not folder.stat().st_mode & 0o001:
+                raise SandboxError(
+                    f"the landlock engine's user cannot enter {folder}: put the workspace elsewhere"
+                )
+    box = _box(spec)
+    return replace(
+        spec,
+        guest_path=str(spec.root),
+        guest_home=str(box / "home"),
+        env={"TMPDIR": str(box / "tmp"), **spec.env},
+        box=box,
+    )
+
+
+def _box(spec: SandboxSpec) -> Path:
+    """Make the folder for temporary files, and remove those that dead processes left."""
+    base = Path(tempfile.gettempdir())
+    for old in base.glob(f"hud-box-{os.getuid()}-*-*"):
+        owner = old.name.split("-")[3]
+        if owner.isdecimal() and not Path(f"/proc/{owner}").exists():
+            shutil.rmtree(old, ignore_errors=True)
+    box = Path(tempfile.mkdtemp(prefix=f"hud-box-{os.getuid()}-{os.getpid()}-", dir=base))
+    for name in ("home", "tmp", "files"):
+        (box / name).mkdir(mode=0o700)
+        if spec.owner is not None:
+            os.chown(box / name, *spec.owner)
+    if spec.owner is not None:
+        box.chmod(0o711)
+    return box
+
+
+def start(
+    spec: SandboxSpec, control: int, errors: int, facts: int, *, confined: bool = True
+) -> subprocess.Popen[bytes]:
+    """Start the sandbox; see `bubblewrap.start`.
+
+    Raises:
+        SandboxError: the kernel's Landlock is too old, or the spec needs what this engine cannot do.
+    """
+    if confined and abi() < LEAST_ABI:
+        raise SandboxError(
+            f"this kernel's Landlock has version {abi()}; {LEAST_ABI} is needed to keep signals in"
+        )
+    python = interpreter()
+    assert spec.box is not None
+    rules = {
+        "confined": confined,
+        "own_user": spec.owner is not None,
+        "compiled": python.compiled,
+        "read": [
+            *SYSTEM,
+            *_of_interpreter(python),
+            *([] if spec.root_writable else [str(spec.root)]),
+            str(spec.box / "files"),
+        ],
+        "write": [
+            *([str(spec.root)] if spec.root_writable else []),
+            str(spec.box / "home"),
+            str(spec.box / "tmp"),
+        ],
+        "devices": [f"/dev/{name}" for name in DEVICES],
+        "filter": filter_program(sockets=False) if confined else b"",
+    }
+    memory = [
+        _memory_file("confined", program_of("confined", python.compiled)),
+        _memory_file("rules", marshal.dumps(rules, 4)),
+        _memory_file("spawner", program_of("spawner", python.compiled)),
+    ]
+    argv = [python.here, "-I", "-S", f"/proc/self/fd/{memory[0]}", str(control), *map(str, memory[1:])]
+    try:
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            pass_fds=[control, *memory],
+            env={"HOME": spec.guest_home},
+            cwd="/",
+            start_new_session=True,
+            user=None if spec.owner is None else spec.owner[0],
+            group=None if spec.owner is None else spec.owner[1],
+            extra_groups=None if spec.owner is None else [],
+        )
+    except OSError as error:
+        raise SandboxError(f"the sandbox's first process could not be started: {error}") from error
+    finally:
+        for fd in memory:
+            os.close(fd)
+    os.pwrite(facts, b'{"child-pid": %d}' % process.pid, 0)
+    return process
+
+
+def _of_interpreter(python: Interpreter) -> list[str]:
+    return [] if python.mount is None else [python.mount[0]]
+
+
+def _memory_file(name: str, content: bytes) -> int:
+    fd = os.memfd_create(name, 0)
+    os.write(fd, content)
+    return fd

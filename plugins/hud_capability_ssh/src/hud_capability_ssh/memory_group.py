@@ -1,0 +1,97 @@
+"""Memory of one sandbox held by the kernel, where control groups can be written (as root, mostly)."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+from pathlib import Path
+
+_COUNT = itertools.count()
+
+
+class MemoryGroup:
+    """A control group of version 1 or 2, with a limit. `create` returns None where none can be had."""
+
+    def __init__(self, folder: Path, version: int) -> None:
+        self._folder = folder
+        self._version = version
+
+    @classmethod
+    def create(cls, limit: int) -> MemoryGroup | None:
+        """Make one below this process's own, and remove those that dead processes left there."""
+        found = _own_group()
+        if found is None:
+            return None
+        parent, version = found
+        _sweep(parent)
+        folder = parent / f"hud-{os.getpid()}-{next(_COUNT)}"
+        try:
+            folder.mkdir()
+        except OSError:
+            return None
+        group = cls(folder, version)
+        try:
+            if version == 1:
+                (folder / "memory.limit_in_bytes").write_text(str(limit))
+                with contextlib.suppress(OSError):
+                    (folder / "memory.memsw.limit_in_bytes").write_text(str(limit))
+            else:
+                (folder / "memory.max").write_text(str(limit))
+                with contextlib.suppress(OSError):
+                    (folder / "memory.swap.max").write_text("0")
+        except OSError:
+            group.close()
+            return None
+        return group
+
+    def add(self, pid: int) -> None:
+        """Put a process in; what it starts from then on is in it too. Takes some ms of waiting in the kernel."""
+        (self._folder / "cgroup.procs").write_text(str(pid))
+
+    def kills(self) -> int:
+        """Return how often the kernel killed for this limit."""
+        name = "memory.oom_control" if self._version == 1 else "memory.events"
+        try:
+            for line in (self._folder / name).read_text().splitlines():
+                if line.startswith("oom_kill "):
+                    return int(line.split()[1])
+        except OSError:
+            pass
+        return 0
+
+    def close(self) -> None:
+        """Remove it; its processes have to be gone. Safe to call twice."""
+        with contextlib.suppress(OSError):
+            self._folder.rmdir()
+
+
+def _own_group() -> tuple[Path, int] | None:
+    """Return the folder of this process's memory group and its version, where a group below it can be made."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if "memory" in controllers.split(","):
+            folder = Path("/sys/fs/cgroup/memory" + path)
+            return (folder, 1) if os.access(folder, os.W_OK) else None
+    for line in lines:
+        if line.startswith("0::"):
+            # Version 2 gives the controller to groups below only, and only where no process is in this one.
+            folder = Path("/sys/fs/cgroup" + line[3:]).parent
+            try:
+                shared = (folder / "cgroup.subtree_control").read_text().split()
+            except OSError:
+                return None
+            return (folder, 2) if "memory" in shared and os.access(folder, os.W_OK) else None
+    return None
+
+
+def _sweep(parent: Path) -> None:
+    for folder in parent.glob("hud-*-*"):
+        owner = folder.name.split("-")[1]
+        if owner.isdecimal() and int(owner) != os.getpid() and not Path(f"/proc/{owner}").exists():
+            with contextlib.suppress(OSError):
+                folder.rmdir()
