@@ -116,6 +116,8 @@ class PlainAgent(Agent):
     """An agent without settings of its own: it knows `timeout_seconds` and `max_steps`, which the engine holds."""
 
     ENGINE_KEYS: ClassVar[tuple[str, ...]] = ("timeout_seconds", "max_steps")
+    timeout_seconds: float | None = None
+    """Read by the engine before `config`, so that an agent without settings costs no pydantic."""
 
     def with_config(self, overrides: Mapping[str, Any]) -> Self:
         """Return the agent itself where `overrides` has only keys the engine holds."""

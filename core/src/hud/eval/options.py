@@ -92,7 +92,8 @@ def act_seconds(task: Task, agent: AgentCall, options: Options) -> float:
 def _own_seconds(task: Task, agent: Any) -> float | None:
     value = (task.agent_config or {}).get("timeout_seconds")
     if value is None:
-        value = getattr(getattr(agent, "config", None), "timeout_seconds", None)
+        holder = agent if hasattr(agent, "timeout_seconds") else getattr(agent, "config", None)
+        value = getattr(holder, "timeout_seconds", None)
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
