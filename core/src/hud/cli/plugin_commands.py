@@ -2,24 +2,49 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import click
 
-from hud.errors import PluginBrokenError
+from hud.errors import ConfigError, PluginBrokenError
+
+if TYPE_CHECKING:
+    from hud.plugins.policy import PluginPolicy
 
 
 def lines() -> Mapping[str, tuple[str, str]]:
     """Return `name -> (distribution, help line)`, importing no plugin; a broken hud.toml hides none of core's."""
-    from hud.errors import ConfigError
-    from hud.plugins import current_host
     from hud.plugins.static import command_lines
 
     try:
-        policy = current_host().policy
+        policy = _policy()
     except ConfigError:
         return {}
     return {name: (dist, summary) for name, summary, dist in command_lines(policy)}
+
+
+def _policy() -> PluginPolicy:
+    """Read what may load; settings are imported only where a project has any, since `hud --help` waits for it."""
+    from hud.plugins.policy import PluginPolicy
+
+    if not _in_project():
+        return PluginPolicy.read()
+    from hud.settings import project
+
+    return PluginPolicy.read(table=project().plugins)
+
+
+def _in_project() -> bool:
+    at = os.getcwd()  # noqa: PTH109 - pathlib costs 5 ms to import
+    while True:
+        if any(os.path.exists(os.path.join(at, name)) for name in ("hud.toml", "pyproject.toml")):  # noqa: PTH110, PTH118
+            return True
+        above = os.path.dirname(at)  # noqa: PTH120
+        if above == at:
+            return False
+        at = above
 
 
 def load(name: str) -> click.Command:
