@@ -1,0 +1,1 @@
+"""Run environments in Docker containers."""

@@ -1,0 +1,78 @@
+"""What is put into a container before it starts, as tar archives."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from hud.errors import UnsupportedConfigError
+
+SOURCE_LIMIT = 200 * 1024 * 1024
+LEFT_OUT = frozenset(
+    {".git", ".venv", "venv", "node_modules", "__pycache__", ".hud", ".mypy_cache", ".pytest_cache"}
+)
+
+
+def secret_file(path: str, content: str, *, uid: int, gid: int) -> bytes:
+    """Return an archive for `/` with one file that only `uid` can read."""
+    data = content.encode()
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        parts = Path(path.lstrip("/")).parts
+        for depth in range(1, len(parts)):
+            folder = tarfile.TarInfo("/".join(parts[:depth]))
+            folder.type, folder.mode = tarfile.DIRTYPE, 0o755
+            archive.addfile(folder)
+        entry = tarfile.TarInfo("/".join(parts))
+        entry.size, entry.mode, entry.uid, entry.gid, entry.mtime = (
+            len(data),
+            0o400,
+            uid,
+            gid,
+            int(time.time()),
+        )
+        archive.addfile(entry, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+def source_tree(folder: Path, guest: str, *, uid: int, gid: int) -> bytes:
+    """Return an archive for `/` with `folder` under `guest`, owned by `uid`, without caches and version control.
+
+    Raises:
+        UnsupportedConfigError: it is over 200 MB; an image is the right form then.
+    """
+    buffer = io.BytesIO()
+    total = 0
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        root = tarfile.TarInfo(guest.lstrip("/"))
+        root.type, root.mode, root.uid, root.gid = tarfile.DIRTYPE, 0o755, uid, gid
+        archive.addfile(root)
+        for path in _walk(folder):
+            name = f"{guest.lstrip('/')}/{path.relative_to(folder)}"
+            entry = archive.gettarinfo(str(path), name)
+            if not (entry.isreg() or entry.isdir() or entry.issym()):
+                continue
+            entry.uid, entry.gid, entry.uname, entry.gname = uid, gid, "", ""
+            total += entry.size
+            if total > SOURCE_LIMIT:
+                raise UnsupportedConfigError(
+                    f"{folder} is over {SOURCE_LIMIT >> 20} MB; build an image (`hud build`), or move data out of it"
+                )
+            if entry.isreg():
+                with path.open("rb") as file:
+                    archive.addfile(entry, file)
+            else:
+                archive.addfile(entry)
+    return buffer.getvalue()
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for base, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name not in LEFT_OUT)
+        for name in sorted([*folders, *files]):
+            if not name.endswith(".pyc"):
+                yield Path(base) / name

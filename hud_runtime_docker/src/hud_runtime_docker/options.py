@@ -1,0 +1,151 @@
+"""What a container is created with: hardened by default, resources, and the options of `docker run`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from hud.errors import ConfigError, UnsupportedConfigError
+from hud.types import RuntimeConfig
+from hud.values import Value
+
+DEFAULT_PIDS = 4096
+
+
+@dataclass(slots=True, frozen=True)
+class DockerBindMount(Value):
+    """A folder or file of the engine's machine, seen in the container; read-only unless said otherwise."""
+
+    source: str
+    target: str
+    read_only: bool = True
+
+    def __post_init__(self) -> None:
+        if "docker.sock" in self.source:
+            raise ConfigError(
+                f"bind mount {self.source!r}: the engine's socket is never given to an environment"
+            )
+
+
+class _Refusing(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"run_args: {message}; supported: {', '.join(sorted(_RUN_OPTIONS))}")
+
+
+_RUN_OPTIONS: dict[str, dict[str, Any]] = {
+    "--env": {"short": "-e", "action": "append"},
+    "--volume": {"short": "-v", "action": "append"},
+    "--label": {"short": "-l", "action": "append"},
+    "--user": {"short": "-u"},
+    "--workdir": {"short": "-w"},
+    "--network": {},
+    "--hostname": {"short": "-h"},
+    "--entrypoint": {},
+    "--memory": {"short": "-m"},
+    "--cpus": {"type": float},
+    "--pids-limit": {"type": int},
+    "--shm-size": {},
+    "--tmpfs": {"action": "append"},
+    "--ulimit": {"action": "append"},
+    "--add-host": {"action": "append"},
+    "--dns": {"action": "append"},
+    "--cap-add": {"action": "append"},
+    "--security-opt": {"action": "append"},
+    "--device": {"action": "append"},
+    "--gpus": {},
+    "--init": {"action": "store_true"},
+    "--read-only": {"action": "store_true"},
+    "--platform": {},
+    "--runtime": {},
+    "--userns": {},
+    "--ipc": {},
+}
+
+
+def run_options(arguments: Sequence[str]) -> argparse.Namespace:
+    """Read `run_args`, written as for `docker run`.
+
+    Raises:
+        ConfigError: an option is unknown or has no value; lists the supported ones.
+    """
+    parser = _Refusing(add_help=False, allow_abbrev=False)
+    for name, described in _RUN_OPTIONS.items():
+        option = dict(described)
+        names = [name, option.pop("short")] if "short" in option else [name]
+        parser.add_argument(*names, **option)
+    return parser.parse_args(list(arguments))
+
+
+def host_options(
+    config: RuntimeConfig,
+    given: argparse.Namespace,
+    mounts: Sequence[DockerBindMount],
+    *,
+    port: int,
+    namespaces: bool,
+) -> dict[str, Any]:
+    """Return the engine's `HostConfig` as keyword arguments of the SDK's `create_host_config`.
+
+    No new privileges, every capability dropped, the engine's default seccomp profile, and the control port published
+    on loopback alone. `namespaces` allows what a sandbox of its own inside the container needs.
+    """
+    options: dict[str, Any] = {
+        "cap_drop": ["ALL"],
+        "cap_add": given.cap_add or [],
+        "security_opt": ["no-new-privileges", *(given.security_opt or ())],
+        "pids_limit": given.pids_limit or DEFAULT_PIDS,
+        "port_bindings": {port: ("127.0.0.1", None)},
+        "init": True,
+        "binds": [
+            *(f"{m.source}:{m.target}{':ro' if m.read_only else ''}" for m in mounts),
+            *(given.volume or ()),
+        ],
+        "read_only": given.read_only,
+        "tmpfs": {part.partition(":")[0]: part.partition(":")[2] for part in given.tmpfs or ()} or None,
+        "network_mode": given.network,
+        "extra_hosts": dict(part.split(":", 1) for part in given.add_host or ()) or None,
+        "dns": given.dns,
+        "devices": given.device,
+        "shm_size": given.shm_size,
+        "runtime": given.runtime,
+        "userns_mode": given.userns,
+        "ipc_mode": given.ipc,
+        "mem_limit": given.memory,
+        "nano_cpus": int(given.cpus * 1e9) if given.cpus else None,
+    }
+    if namespaces:
+        options["security_opt"] = [
+            *options["security_opt"],
+            f"seccomp={json.dumps(namespace_profile())}",
+            "systempaths=unconfined",
+            "apparmor=unconfined",
+        ]
+    _add_resources(options, config)
+    return {key: value for key, value in options.items() if value not in (None, [], False)}
+
+
+def _add_resources(options: dict[str, Any], config: RuntimeConfig) -> None:
+    resources = config.resources
+    if resources is None:
+        return
+    if resources.cpu is not None:
+        options["nano_cpus"] = int(resources.cpu * 1e9)
+    if resources.memory_mb is not None:
+        options["mem_limit"] = f"{resources.memory_mb}m"
+        options["memswap_limit"] = f"{resources.memory_mb}m"
+    if resources.storage_mb is not None:
+        options["storage_opt"] = {"size": f"{resources.storage_mb}m"}
+    if resources.gpu is not None:
+        if resources.gpu.acceptable_types:
+            raise UnsupportedConfigError(
+                f"docker cannot choose a GPU by type ({resources.gpu.acceptable_types}); use modal, or drop gpu.type"
+            )
+        options["device_requests"] = [{"Count": resources.gpu.count, "Capabilities": [["gpu"]]}]
+
+
+def namespace_profile() -> Mapping[str, Any]:
+    """Return a seccomp profile that is the engine's default but for making namespaces and mounts inside them."""
+    raise UnsupportedConfigError("no profile for nested namespaces is known to this version")

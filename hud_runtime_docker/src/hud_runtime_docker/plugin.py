@@ -1,0 +1,28 @@
+"""What this distribution declares; imports nothing heavy."""
+
+from __future__ import annotations
+
+from hud.plugins import hookimpl
+from hud.plugins.kinds import RuntimeKind
+
+
+@hookimpl
+def hud_runtimes() -> list[RuntimeKind]:
+    """Declare the Docker runtime."""
+    return [
+        RuntimeKind(
+            name="docker",
+            target="hud_runtime_docker.runtime:DockerRuntime",
+            summary="A fresh container per rollout, from an image of yours or any other",
+            features={
+                "image": True,
+                "cpu": True,
+                "memory": True,
+                "storage": True,
+                "gpu": True,
+                "run_timeout": True,
+            },
+            url_schemes=("docker",),
+            exports={"hud.eval": {"DockerRuntime": "hud_runtime_docker.runtime:DockerRuntime"}},
+        )
+    ]

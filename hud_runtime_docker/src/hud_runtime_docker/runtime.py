@@ -1,0 +1,243 @@
+"""`DockerRuntime`: a fresh container per rollout, gone with it."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+from uuid import uuid4
+
+import anyio
+
+from hud.errors import ConfigError, HudError, RuntimeStartError, UnsupportedConfigError
+from hud.runtime.contract import Features, Runtime
+from hud.types import RuntimeConfig, Task
+from hud_runtime_docker import archive, bundle
+from hud_runtime_docker.engine import Engine
+from hud_runtime_docker.labels import labels_for
+from hud_runtime_docker.options import DockerBindMount, host_options, run_options
+from hud_runtime_docker.watch import Watcher
+
+READY_TIMEOUT_S = 240.0
+REMOVE_TIMEOUT_S = 30.0
+TOKEN_FILE = "/run/hud/token"  # noqa: S105 - a path
+SOURCE_FOLDER = "/hud-env"
+
+
+class DockerRuntime:
+    """Places each rollout in a container of its own.
+
+    `image` serves an environment by itself (`hud build` makes such images), or, with `source="env.py"`, is any
+    image at all: a self-contained server is mounted into it. A row's `runtime_config` overrides `runtime_config`.
+    `run_args` are options of `docker run`; `env_vars` variables of the container; `port` the control port inside.
+    `nested=True` allows the container what a workspace's own namespaces need; see the README for what that opens.
+
+    Raises (when a rollout is placed):
+        UnsupportedConfigError: the row asks for what Docker cannot give; before anything is created.
+        RuntimeStartError: the engine is away or refuses, the image is missing, or the container never served; has
+            the last 50 lines of its output.
+    """
+
+    features: ClassVar[Features] = Features(
+        image=True, cpu=True, memory=True, storage=True, gpu=True, run_timeout=True
+    )
+    name: ClassVar[str] = "docker"
+
+    def __init__(
+        self,
+        image: str | None = None,
+        *,
+        source: str | Path | None = None,
+        port: int = 8765,
+        run_args: Sequence[str] = (),
+        bind_mounts: Sequence[DockerBindMount] = (),
+        runtime_config: RuntimeConfig | None = None,
+        env_vars: Mapping[str, str] | None = None,
+        distributions: Iterable[str] | None = None,
+        nested: bool = False,
+        engine: Engine | str | None = None,
+    ) -> None:
+        if source is not None and not Path(source).exists():
+            raise ConfigError(
+                f"source {str(source)!r} does not exist; give the path of an env.py or its folder"
+            )
+        self.image = image
+        self.source = Path(source).resolve() if source is not None else None
+        self.port = port
+        self.run_args = run_options(run_args)
+        self.bind_mounts = tuple(bind_mounts)
+        self.runtime_config = runtime_config or RuntimeConfig()
+        self.env_vars = dict(env_vars or {})
+        self.distributions = None if distributions is None else tuple(distributions)
+        self.nested = nested
+        self.engine = engine if isinstance(engine, Engine) else Engine(engine)
+
+    def __repr__(self) -> str:
+        return f"DockerRuntime({self.image!r})"
+
+    @asynccontextmanager
+    async def __call__(self, task: Task) -> AsyncIterator[Runtime]:
+        """Create a container for `task`, wait until it serves, and remove it at the end.
+
+        Cancelling is safe at any point: a container already created is removed before the cancellation goes on.
+        """
+        config = self.runtime_config.with_overrides(task.runtime_config)
+        self.features.require(config, runtime="docker")
+        image = config.image or self.image
+        if image is None:
+            raise UnsupportedConfigError(
+                f"task {task.slug!r} names no image; give DockerRuntime('my-env'), or runtime_config.image"
+            )
+        startup_s = (config.limits and config.limits.startup_timeout_s) or READY_TIMEOUT_S
+        token = secrets.token_hex(32)
+        watcher: Watcher | None = None
+        name = f"hud-{uuid4().hex[:20]}"
+        options = await self._creation(image, config, task)
+        try:
+            # A create that is cut off midway may still happen: it is short, so it is seen to its end, and the name
+            # is ours, so that the removal below finds it whatever came back.
+            with anyio.CancelScope(shield=True):
+                created = await self.engine.call("create_container", name=name, **options)
+            container = str(created["Id"])
+            await self._furnish(container, image, token)
+            watcher = Watcher(self.engine, container)
+            try:
+                with anyio.fail_after(startup_s):
+                    port = await self._start(container, watcher)
+            except TimeoutError:
+                raise RuntimeStartError(
+                    f"the container of image {image!r} did not serve within {startup_s:g} s (limits.startup_timeout_s)"
+                    f"; its last output:\n{watcher.tail or '(none)'}"
+                ) from None
+            params = {"token": token, "process": watcher, "container": container}
+            yield Runtime(f"tcp://127.0.0.1:{port}", params, config)
+        finally:
+            if watcher is not None:
+                watcher.release()
+            await self._remove(name)
+            if watcher is not None:
+                with anyio.CancelScope(shield=True):
+                    await anyio.to_thread.run_sync(watcher.join, REMOVE_TIMEOUT_S)
+
+    async def _creation(self, image: str, config: RuntimeConfig, task: Task) -> dict[str, Any]:
+        """Return the SDK's arguments for `create_container`."""
+        given = self.run_args
+        environment = {
+            "HUD_TOKEN_FILE": TOKEN_FILE,
+            **self.env_vars,
+            **dict(item.partition("=")[::2] for item in given.env or ()),
+        }
+        mounts = list(self.bind_mounts)
+        command: list[str] | None = None
+        if self.source is not None:
+            folder = await anyio.to_thread.run_sync(bundle.bundle_for, self._bundled())
+            mounts.append(DockerBindMount(str(folder), bundle.GUEST))
+            environment = bundle.environment() | environment
+            guest = SOURCE_FOLDER if self.source.is_dir() else f"{SOURCE_FOLDER}/{self.source.name}"
+            serve = ("-m", "hud.environment.server", guest, "--env", task.env, "--host", "0.0.0.0")  # noqa: S104
+            command = bundle.command(*serve, "--port", str(self.port))
+        await self.engine.call("inspect_image", image)
+        host_config = await self.engine.call(
+            "create_host_config",
+            **host_options(config, given, mounts, port=self.port, namespaces=self.nested),
+        )
+        options: dict[str, Any] = {
+            "image": image,
+            "environment": environment,
+            "labels": {
+                **labels_for(task, config),
+                **dict(item.partition("=")[::2] for item in given.label or ()),
+            },
+            "ports": [self.port],
+            "host_config": host_config,
+            "hostname": given.hostname or "env",
+            "user": given.user,
+            "working_dir": given.workdir or (SOURCE_FOLDER if self.source else None),
+            "entrypoint": command or ([given.entrypoint] if given.entrypoint else None),
+        }
+        return {key: value for key, value in options.items() if value is not None}
+
+    def _bundled(self) -> tuple[str, ...]:
+        """Return what the bundle holds besides core: what was asked for, else every installed capability and grader."""
+        if self.distributions is not None:
+            return self.distributions
+        from importlib.metadata import entry_points
+
+        named = {point.dist.name for point in entry_points(group="hud") if point.dist is not None}
+        return tuple(sorted(n for n in named if n.startswith(("hud-capability-", "hud-grader-"))))
+
+    async def _furnish(self, container: str, image: str, token: str) -> None:
+        """Put token and source into the container before anything runs in it."""
+        uid, gid = await self._user_ids(container, image)
+        secret = archive.secret_file(TOKEN_FILE, token, uid=uid, gid=gid)
+        await self.engine.call("put_archive", container, "/", secret)
+        if self.source is not None:
+            folder = self.source if self.source.is_dir() else self.source.parent
+            tree = await anyio.to_thread.run_sync(
+                lambda: archive.source_tree(folder, SOURCE_FOLDER, uid=uid, gid=gid)
+            )
+            await self.engine.call("put_archive", container, "/", tree)
+
+    async def _user_ids(self, container: str, image: str) -> tuple[int, int]:
+        """Return the ids the container's program will run with, names looked up in the image's own /etc/passwd."""
+        user = (
+            self.run_args.user
+            or (await self.engine.call("inspect_image", image))["Config"].get("User")
+            or "0"
+        )
+        name, _, group = str(user).partition(":")
+        if name.isdigit():
+            return int(name), int(group) if group.isdigit() else int(name)
+        for line in (await self._read_file(container, "/etc/passwd")).splitlines():
+            fields = line.split(":")
+            if fields[0] == name and len(fields) > 3:
+                return int(fields[2]), int(group) if group.isdigit() else int(fields[3])
+        raise RuntimeStartError(f"image {image!r} runs as user {name!r}, which its /etc/passwd does not have")
+
+    async def _read_file(self, container: str, path: str) -> str:
+        import io
+        import tarfile
+
+        chunks, _ = await self.engine.call("get_archive", container, path)
+        data = await anyio.to_thread.run_sync(lambda: b"".join(chunks))
+        with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+            file = tar.extractfile(tar.getmembers()[0])
+            return file.read().decode(errors="replace") if file else ""
+
+    async def _start(self, container: str, watcher: Watcher) -> int:
+        """Start the container and return the port it is published on, once it serves."""
+        watcher.begin()
+        await self.engine.call("start", container)
+        await watcher.wait_ready()
+        state = await self.engine.call("inspect_container", container)
+        published = (state["NetworkSettings"]["Ports"] or {}).get(f"{self.port}/tcp")
+        if not published:
+            watcher.raise_if_ended()
+            raise RuntimeStartError(
+                f"the engine published no port for {self.port}/tcp; `--network none` and internal networks cannot"
+            )
+        return int(published[0]["HostPort"])
+
+    async def _remove(self, name: str) -> None:
+        """Remove the container and its anonymous volumes, however far it came."""
+        import docker.errors
+
+        with anyio.move_on_after(REMOVE_TIMEOUT_S, shield=True) as scope:
+            started = time.monotonic()
+            while True:
+                try:
+                    await self.engine.call("remove_container", name, v=True, force=True)
+                    return
+                except docker.errors.NotFound:
+                    return
+                except HudError:
+                    if time.monotonic() - started > REMOVE_TIMEOUT_S:
+                        raise
+                    await anyio.sleep(0.5)  # the engine restarts, or removes it already
+        if scope.cancelled_caught:
+            raise RuntimeStartError(
+                f"container {name} could not be removed within {REMOVE_TIMEOUT_S:g} s; `hud reap` removes it later"
+            )

@@ -1,0 +1,147 @@
+"""One thread a container: its output, its announcement, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from hud.errors import RuntimeDiedError, RuntimeStartError
+
+if TYPE_CHECKING:
+    from hud_runtime_docker.engine import Engine
+
+TAIL_LINES = 50
+LINE_BYTES = 4096
+ANNOUNCEMENT = b"HUD_SERVE_PORT="
+
+
+class Watcher:
+    """Follows a container's output from before its start to its end.
+
+    `ready` resolves with the announced port. `died()` returns once the container has ended unasked. The thread
+    ends with the container; nothing polls.
+    """
+
+    def __init__(self, engine: Engine, container: str) -> None:
+        self._engine = engine
+        self._container = container
+        self._loop = asyncio.get_running_loop()
+        self._tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self.ready: asyncio.Future[int] = self._loop.create_future()
+        self.ended: asyncio.Future[str] = self._loop.create_future()
+        self._released = False
+        self._thread: threading.Thread | None = None
+
+    @property
+    def tail(self) -> str:
+        """The last lines of output, stdout and stderr as they came."""
+        return "\n".join(self._tail)
+
+    def begin(self) -> None:
+        """Start to follow; the container must exist and may not have started yet."""
+        self._thread = threading.Thread(
+            target=self._follow, name=f"hud-docker-{self._container[:12]}", daemon=True
+        )
+        self._thread.start()
+
+    def release(self) -> None:
+        """Say that the end to come is asked for."""
+        self._released = True
+        for future in (self.ready, self.ended):
+            if not future.done():
+                future.cancel()
+
+    def join(self, timeout_s: float) -> None:
+        """Wait for the thread, which ends with the container; called from a worker thread."""
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+
+    async def wait_ready(self) -> int:
+        """Return the announced port.
+
+        Raises:
+            RuntimeStartError: the container ended first; has exit status and its last lines.
+        """
+        first: set[asyncio.Future[Any]] = {self.ready, self.ended}
+        await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+        if self.ready.done():
+            return self.ready.result()
+        raise RuntimeStartError(f"the container ended before it served: {self.ended.result()}")
+
+    async def died(self) -> str:
+        """Return how the container ended, once it has."""
+        return await asyncio.shield(self.ended)
+
+    def raise_if_ended(self) -> None:
+        """Raise `RuntimeDiedError` if the container has ended unasked."""
+        if self.ended.done() and not self.ended.cancelled():
+            raise RuntimeDiedError(self.ended.result())
+
+    def _follow(self) -> None:
+        try:
+            self._read_output()
+            if self._released:
+                return
+            how = self._how_it_ended()
+        except Exception as error:  # noqa: BLE001 - whatever breaks the stream is how the container was lost
+            how = f"its output broke off: {error}"
+        self._on_loop(self.ended, f"{how}{self._shown_tail()}")
+
+    def _read_output(self) -> None:
+        from docker.utils.socket import frames_iter
+
+        stream = self._engine.api.attach_socket(
+            self._container, params={"stream": 1, "logs": 1, "stdout": 1, "stderr": 1}
+        )
+        pending = b""
+        try:
+            for _, chunk in frames_iter(stream, tty=False):  # type: ignore[no-untyped-call]
+                *lines, pending = (pending + chunk).split(b"\n")
+                for line in lines:
+                    self._line(line)
+                pending = pending[-LINE_BYTES:]
+        finally:
+            _close(stream)
+        self._line(pending)
+
+    def _line(self, line: bytes) -> None:
+        if line.startswith(ANNOUNCEMENT) and line[len(ANNOUNCEMENT) :].strip().isdigit():
+            self._on_loop(self.ready, int(line[len(ANNOUNCEMENT) :]))
+        if line.strip():
+            self._tail.append(line[:LINE_BYTES].decode(errors="replace").rstrip("\r"))
+
+    def _how_it_ended(self) -> str:
+        self._engine.api.wait(self._container)
+        state = self._engine.api.inspect_container(self._container)["State"]
+        if state.get("OOMKilled"):
+            return f"out of memory (exit status {state['ExitCode']}); raise resources.memory_mb"
+        if state.get("Error"):
+            return f"exit status {state['ExitCode']}: {state['Error']}"
+        status = int(state["ExitCode"])
+        return f"killed by signal {status - 128}" if status > 128 else f"exit status {status}"
+
+    def _shown_tail(self) -> str:
+        return f"; its last output:\n{self.tail}" if self._tail else "; it printed nothing"
+
+    def _on_loop(self, future: asyncio.Future[Any], value: Any) -> None:
+        def settle() -> None:
+            if not future.done():
+                future.set_result(value)
+
+        try:
+            self._loop.call_soon_threadsafe(settle)
+        except RuntimeError:  # the loop has closed; nobody waits any more
+            return
+
+
+def _close(stream: Any) -> None:
+    """Close what `attach_socket` gave: the file on top, the socket below, and the response the SDK ties to it."""
+    below = getattr(stream, "_sock", None)
+    response = getattr(stream, "_response", None)
+    for part in (response, stream, below):
+        if part is not None:
+            with contextlib.suppress(OSError, ValueError):  # closing one may have closed the next
+                part.close()

@@ -1,0 +1,177 @@
+"""Containers on a real engine: placed, watched, gone."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from hud.errors import ConfigError, HudError, RuntimeDiedError, RuntimeStartError, UnsupportedConfigError
+from hud.runtime.contract import Runtime
+from hud.types import RuntimeConfig, RuntimeGPU, RuntimeLimits, RuntimeResources, Task
+from hud.wire.client import connect
+from hud_runtime_docker.engine import Engine
+from hud_runtime_docker.runtime import DockerRuntime
+
+pytestmark = [
+    pytest.mark.docker,
+    pytest.mark.anyio,
+    pytest.mark.timeout(300),
+    pytest.mark.xdist_group("docker"),
+]
+
+
+async def left_over(engine: Engine) -> list[Any]:
+    found: list[Any] = await engine.call("containers", all=True, filters={"label": "hud.owner"})
+    return found
+
+
+async def graded(runtime: Runtime, task: Task, answer: str) -> float:
+    async with connect(runtime) as client:
+        await client.start_task(task.id, task.args)
+        return float((await client.grade(answer))["score"])
+
+
+async def test_an_image_that_serves_is_placed_and_gone(engine: Engine, serving_image: str) -> None:
+    task = Task("boxed", "where")
+    async with DockerRuntime(serving_image, engine=engine)(task) as runtime:
+        assert runtime.url.startswith("tcp://127.0.0.1:")
+        assert await graded(runtime, task, "right") == 1.0
+        assert len(await left_over(engine)) == 1
+    assert await left_over(engine) == []
+
+
+async def test_an_image_without_python_runs_an_environment(
+    engine: Engine, foreign_image: str, source: Path
+) -> None:
+    task = Task("boxed", "where")
+    async with DockerRuntime(foreign_image, source=source, engine=engine)(task) as runtime:
+        assert await graded(runtime, task, "wrong") == 0.0
+    assert await left_over(engine) == []
+
+
+async def test_runs_as_the_image_s_user_or_the_one_asked_for(
+    engine: Engine, foreign_image: str, source: Path
+) -> None:
+    place = DockerRuntime(foreign_image, source=source, engine=engine, run_args=["--user", "agent"])
+    async with place(Task("boxed", "where")) as runtime, connect(runtime) as client:
+        assert (await client.start_task("where", {"question": "uid"}))["prompt"] == "uid: 1000"
+
+
+async def test_the_control_port_asks_for_the_token(engine: Engine, serving_image: str) -> None:
+    async with DockerRuntime(serving_image, engine=engine)(Task("boxed", "where")) as runtime:
+        with pytest.raises(HudError, match="-32001"):
+            async with connect(Runtime(runtime.url)):
+                pass
+        told = await engine.call("inspect_container", runtime.params["container"])
+        assert runtime.params["token"] not in str(told)
+
+
+async def test_a_container_that_dies_is_noticed_with_its_last_words(
+    engine: Engine, serving_image: str
+) -> None:
+    place = DockerRuntime(serving_image, engine=engine)
+    async with place(Task("boxed", "dies")) as runtime, connect(runtime) as client:
+        await client.start_task("dies", {})
+        with pytest.raises(RuntimeDiedError, match=r"exit status 3(.|\n)*last words"):
+            await client.grade("x")
+    assert await left_over(engine) == []
+
+
+async def test_out_of_memory_is_said_so(engine: Engine, serving_image: str) -> None:
+    config = RuntimeConfig(resources=RuntimeResources(memory_mb=128))
+    task = Task("boxed", "eats", runtime_config=config)
+    async with DockerRuntime(serving_image, engine=engine)(task) as runtime, connect(runtime) as client:
+        await client.start_task("eats", {})
+        with pytest.raises(RuntimeDiedError, match=r"out of memory.*memory_mb"):
+            await client.grade("x")
+
+
+async def test_a_container_that_never_serves_ends_with_its_output(engine: Engine, foreign_image: str) -> None:
+    place = DockerRuntime(foreign_image, engine=engine, run_args=["--entrypoint", "/bin/hostname"])
+    with pytest.raises(RuntimeStartError, match=r"ended before it served: exit status 0(.|\n)*env"):
+        async with place(Task("boxed", "where")):
+            pass
+    assert await left_over(engine) == []
+
+
+async def test_a_container_that_hangs_meets_its_deadline(engine: Engine, foreign_image: str) -> None:
+    config = RuntimeConfig(limits=RuntimeLimits(startup_timeout_s=1.0))
+    place = DockerRuntime(
+        foreign_image, engine=engine, runtime_config=config, run_args=["--entrypoint", "/bin/top"]
+    )
+    with pytest.raises(RuntimeStartError, match="did not serve within 1 s"):
+        async with place(Task("boxed", "where")):
+            pass
+    assert await left_over(engine) == []
+
+
+async def test_a_missing_image_is_named(engine: Engine) -> None:
+    with pytest.raises(RuntimeStartError, match=r"no-such-image.*hud build"):
+        async with DockerRuntime("no-such-image", engine=engine)(Task("boxed", "where")):
+            pass
+
+
+async def test_an_absent_engine_is_named(tmp_path: Path) -> None:
+    nowhere = f"unix://{tmp_path}/docker.sock"
+    with pytest.raises(RuntimeStartError, match=r"no Docker engine answers at unix://.*DOCKER_HOST"):
+        async with DockerRuntime("image", engine=nowhere)(Task("boxed", "where")):
+            pass
+
+
+async def test_asking_for_too_much_creates_nothing(engine: Engine, serving_image: str) -> None:
+    place = DockerRuntime(serving_image, engine=engine)
+    gpu = RuntimeConfig(resources=RuntimeResources(gpu=RuntimeGPU("H100")))
+    with pytest.raises(UnsupportedConfigError, match=r"resources.gpu|gpu.type|by type"):
+        async with place(Task("boxed", "where", runtime_config=gpu)):
+            pass
+    with pytest.raises(UnsupportedConfigError, match="names no image"):
+        async with DockerRuntime(engine=engine)(Task("boxed", "where")):
+            pass
+    assert await left_over(engine) == []
+
+
+def test_options_it_does_not_know_are_named() -> None:
+    with pytest.raises(ConfigError, match=r"--privileged.*supported: --add-host"):
+        DockerRuntime("image", run_args=["--privileged"])
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.05, 0.15, 0.3, 0.6])
+async def test_cancelling_at_any_moment_leaves_nothing(
+    engine: Engine, serving_image: str, after_s: float
+) -> None:
+    with anyio.move_on_after(after_s):
+        async with DockerRuntime(serving_image, engine=engine)(Task("boxed", "where")):
+            await asyncio.sleep(60)
+    assert await left_over(engine) == []
+
+
+async def test_is_hardened_by_default(engine: Engine, serving_image: str) -> None:
+    async with DockerRuntime(serving_image, engine=engine)(Task("boxed", "where")) as runtime:
+        host = (await engine.call("inspect_container", runtime.params["container"]))["HostConfig"]
+    assert host["CapDrop"] == ["ALL"]
+    assert host["SecurityOpt"] == ["no-new-privileges"]
+    assert not host["Privileged"]
+    assert host["PidsLimit"] == 4096
+    assert all(binding["HostIp"] == "127.0.0.1" for port in host["PortBindings"].values() for binding in port)
+    assert not any("docker.sock" in bind for bind in host["Binds"] or ())
+
+
+@pytest.mark.slow
+async def test_thirty_two_at_once(engine: Engine, serving_image: str) -> None:
+    place = DockerRuntime(serving_image, engine=engine)
+    scores: list[float] = []
+
+    async def one() -> None:
+        task = Task("boxed", "where")
+        async with place(task) as runtime:
+            scores.append(await graded(runtime, task, "right"))
+
+    async with anyio.create_task_group() as group:
+        for _ in range(32):
+            group.start_soon(one)
+    assert scores == [1.0] * 32
+    assert await left_over(engine) == []
