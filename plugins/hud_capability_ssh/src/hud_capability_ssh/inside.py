@@ -41,7 +41,7 @@ async def run_inside(
     out, err = HeadAndTail(sandbox.spec.limits.output_bytes), HeadAndTail(sandbox.spec.limits.output_bytes)
     timed_out = False
     data = input.encode() if isinstance(input, str) else input or b""
-    streams = _Streams(child, out, err, data)
+    streams = Streams(child, out, err, data)
     try:
         seconds = timeout_s if timeout_s is not None else sandbox.spec.limits.seconds
         try:
@@ -56,22 +56,36 @@ async def run_inside(
         streams.finish()
         if not child.ended.done():
             await asyncio.shield(child.kill())
+    return outcome(shown, child, status, number, timed_out, out, err, time.monotonic() - began)
+
+
+def outcome(
+    command: str,
+    child: Child,
+    status: int,
+    number: int,
+    timed_out: bool,
+    out: HeadAndTail,
+    err: HeadAndTail,
+    seconds: float,
+) -> CommandResult:
+    """Say how a command ended."""
     for note in child.notes():
         err.append(note.encode())
-    how, name = _outcome(child, status, number, timed_out)
+    how, name = _how(child, status, number, timed_out)
     return CommandResult(
-        shown,
+        command,
         status if how in ("exited", "not_found") else None,
         out.text(),
         err.text(),
         how,
         name,
         bool(out.dropped or err.dropped),
-        time.monotonic() - began,
+        seconds,
     )
 
 
-def _outcome(child: Child, status: int, number: int, timed_out: bool) -> tuple[How, str | None]:
+def _how(child: Child, status: int, number: int, timed_out: bool) -> tuple[How, str | None]:
     name = signal.Signals(number).name if number else None
     if timed_out:
         return "timeout", name
@@ -82,7 +96,7 @@ def _outcome(child: Child, status: int, number: int, timed_out: bool) -> tuple[H
     return ("not_found" if status == 127 else "exited"), None
 
 
-class _Streams:
+class Streams:
     """Feeds a child's input and collects its output until told to finish."""
 
     def __init__(self, child: Child, out: HeadAndTail, err: HeadAndTail, data: bytes) -> None:
@@ -124,9 +138,10 @@ class _Streams:
             os.close(self._child.stdin)
 
     def finish(self) -> None:
-        """Collect what is left; what a background process still holds is drained by the sandbox."""
+        """Collect what is left; what a background process still holds is drained by the sandbox. Safe to call twice."""
         self._stop_feeding()
         for fd, kept in self._open.items():
             self._loop.remove_reader(fd)
             self._child.sandbox.drain(fd, kept.append)
+        self._open = {}
         self._child.stdin = self._child.stdout = self._child.stderr = -1

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Collection, Coroutine
 from typing import TYPE_CHECKING, Any, Protocol
 
 import asyncssh
 
 from hud.errors import SandboxError
 from hud_capability_ssh.command_session import CommandSession
+from hud_capability_ssh.loopback import connect_inside, join, listen_inside
 from hud_capability_ssh.sftp import SandboxFiles
 
 if TYPE_CHECKING:
@@ -189,62 +188,3 @@ class _InsideListener(asyncssh.SSHListener):
 
     async def wait_closed(self) -> None:
         return
-
-
-async def connect_inside(sandbox: Sandbox, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Connect to a port of the sandbox's loopback."""
-    _, fds = await sandbox.link.ask("connect", port)
-    made = socket.socket(fileno=fds[0])
-    made.setblocking(False)
-    try:
-        loop = asyncio.get_running_loop()
-        writable = loop.create_future()
-        loop.add_writer(made.fileno(), _once, writable)
-        try:
-            async with asyncio.timeout(10):
-                await writable
-        finally:
-            loop.remove_writer(made.fileno())
-        failed = made.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if failed:
-            raise OSError(failed, os.strerror(failed))
-        return await asyncio.open_connection(sock=made)
-    except BaseException:
-        made.close()
-        raise
-
-
-async def listen_inside(
-    sandbox: Sandbox, port: int, arrived: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any]
-) -> tuple[int, asyncio.Server]:
-    """Listen on the sandbox's loopback; `arrived` serves each connection."""
-    answer, fds = await sandbox.link.ask("listen", port)
-    listener = socket.socket(fileno=fds[0])
-    listener.setblocking(False)
-    return int(answer[0]), await asyncio.start_server(arrived, sock=listener)
-
-
-async def join(reader: Any, writer: Any, other_reader: Any, other_writer: Any) -> None:
-    """Copy both ways until both have ended, passing on each end."""
-
-    async def copy(source: Any, sink: Any) -> None:
-        try:
-            while data := await source.read(65536):
-                sink.write(data)
-                await sink.drain()
-            sink.write_eof()
-        except (OSError, asyncssh.Error, BrokenPipeError):
-            sink.close()
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(copy(reader, other_writer))
-            group.create_task(copy(other_reader, writer))
-    finally:
-        writer.close()
-        other_writer.close()
-
-
-def _once(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)

@@ -377,11 +377,10 @@ class Spawner:
 
     def count(self) -> int:
         """Return how many tasks (processes and their threads) run, this one left out; 0 where they are few."""
-        if self.whole_namespace:
-            with open("/proc/loadavg", "rb") as table:
-                # Cheap, but of the whole machine: below the limit it settles the question.
-                if int(table.read().split()[3].rpartition(b"/")[2]) < self.processes - ROOM:
-                    return 0
+        with open("/proc/loadavg", "rb") as table:
+            # Cheap, but of the whole machine: below the limit it settles the question.
+            if int(table.read().split()[3].rpartition(b"/")[2]) < self.processes - ROOM:
+                return 0
         total = 0
         for pid in self.pids():
             fields = stat_fields(pid)

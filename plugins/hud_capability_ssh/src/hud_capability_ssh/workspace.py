@@ -20,11 +20,12 @@ from hud_capability_ssh.spec import SandboxSpec
 if TYPE_CHECKING:
     import asyncssh
 
+    from hud_capability_ssh.launched import Launched
+    from hud_capability_ssh.loopback import Relay
     from hud_capability_ssh.sandbox import Sandbox
     from hud_capability_ssh.server import Server
 
 T = TypeVar("T")
-GRADER_HOME = "/tmp/grader"  # noqa: S108 - inside the sandbox, on a tmpfs of its own
 
 
 class Workspace:
@@ -95,7 +96,10 @@ class Workspace:
         self._starting = asyncio.Lock()
         self._server: Server | None = None
         self._keys: set[bytes] = set()
-        self._sealed = False
+        self._sealed = self._kept = False
+        self._services: Sandbox | None = None
+        self._service_relay: Relay | None = None
+        self._launched: list[Launched] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self.capability: Capability | None = None
 
@@ -160,7 +164,6 @@ class Workspace:
     async def stop(self) -> None:
         """End server and sandbox, with everything inside. Safe to call twice."""
         server, self._server = self._server, None
-        sandbox, self._sandbox = self._sandbox, None
         self._sealed = True
         try:
             if server is not None:
@@ -170,8 +173,8 @@ class Workspace:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            if sandbox is not None:
-                await sandbox.close()
+            await self._end_agent()
+            await self._end_services()
             if self._lease is not None:
                 self._lease.close()
                 self._lease = None
@@ -185,6 +188,8 @@ class Workspace:
     async def running(self) -> Sandbox:
         """Return the live sandbox; one that had ended is started anew on the same files."""
 
+        if self._sealed:
+            raise SandboxError(f"workspace {self.name!r} is closed to the agent while its work is graded")
         async with self._starting:
             if self._sandbox is not None and self._sandbox.dead.is_set():
                 await self._sandbox.close()
@@ -221,14 +226,34 @@ class Workspace:
     async def seal(self, *, keep_agent_processes: bool) -> None:
         """Close the agent's channel and end its processes, or leave them running where they are."""
         self._sealed = True
+        self._kept = keep_agent_processes
         if self._server is not None:
             await self._server.drop_connections()
-        if not keep_agent_processes and self._sandbox is not None:
-            await self._sandbox.close()
+        if not keep_agent_processes:
+            await self._end_agent()
 
     async def unseal(self) -> None:
-        """Let clients in again."""
+        """End what is left of the task before, services too, and let clients in again."""
+        if self._sealed:
+            await self._end_agent()
+            await self._end_services()
         self._sealed = False
+
+    async def _end_agent(self) -> None:
+        sandbox, self._sandbox = self._sandbox, None
+        relay, self._service_relay = self._service_relay, None
+        if relay is not None:
+            await relay.close()
+        if sandbox is not None:
+            await sandbox.close()
+
+    async def _end_services(self) -> None:
+        for launched in self._launched:
+            launched.close()
+        self._launched = []
+        services, self._services = self._services, None
+        if services is not None:
+            await services.close()
 
     # For templates and graders
 
@@ -241,7 +266,7 @@ class Workspace:
         timeout_s: float | None = None,
         input: str | bytes | None = None,  # noqa: A002 - subprocess.run's name
     ) -> CommandResult:
-        """Run a command in the agent's sandbox, as the author."""
+        """Run a command in the agent's sandbox, as the author; while grading, in one of its own (without `input`)."""
         return await _on_service_loop(self._run(command, cwd, env, timeout_s, input))
 
     async def _run(
@@ -254,10 +279,47 @@ class Workspace:
     ) -> CommandResult:
         from hud_capability_ssh.inside import run_inside
 
+        if self._sealed:  # the agent's sandbox is gone or not to be trusted: as a grader's command
+            return await self._grading_run(command, cwd, timeout_s or 120.0, env, {})
         sandbox = await self.running()
         return await run_inside(
             sandbox, command, cwd=self.guest(cwd), env=env, timeout_s=timeout_s or 120.0, input=data
         )
+
+    async def launch(
+        self,
+        command: str | Sequence[str],
+        *,
+        service: bool = False,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Launched:
+        """Start a process and let it run: beside the agent's, or with `service=True` where the agent cannot end it.
+
+        A service has a pid namespace of its own on the same files. It lives on while the grader runs, and the ports it
+        listens on answer on the agent's loopback and on the grader's.
+        """
+        return await _on_service_loop(self._launch(command, service, cwd, env))
+
+    async def _launch(
+        self, command: str | Sequence[str], service: bool, cwd: str | None, env: Mapping[str, str] | None
+    ) -> Launched:
+        from hud_capability_ssh.launched import Launched
+        from hud_capability_ssh.loopback import Relay
+
+        agent = await self.running()
+        home = agent
+        if service:
+            if self._services is None or self._services.dead.is_set():
+                self._services = await self._start_sandbox(self._spec)
+            home = self._services
+            if self._service_relay is None:
+                self._service_relay = Relay(home, agent)
+                await self._service_relay.start()
+        child = await home.spawn(command, cwd=self.guest(cwd), env=env)
+        launched = Launched(child, command if isinstance(command, str) else " ".join(command))
+        self._launched.append(launched)
+        return launched
 
     async def grading_run(
         self,
@@ -279,18 +341,25 @@ class Workspace:
         env: Mapping[str, str] | None,
         files: Mapping[str, str | bytes | Path],
     ) -> CommandResult:
-        from hud_capability_ssh.inside import run_inside
-        from hud_capability_ssh.sandbox import Sandbox
+        from hud_capability_ssh.grading import grade_inside
 
         given = {
             self._at(path): data.encode() if isinstance(data, str) else data for path, data in files.items()
         }
-        spec = replace(self._spec, name="grader", guest_home=GRADER_HOME, files=given)
-        sandbox = await Sandbox.start(spec, self.engine or "bubblewrap")
-        try:
-            return await run_inside(sandbox, command, cwd=self.guest(cwd), env=env, timeout_s=timeout_s)
-        finally:
-            await sandbox.close()
+        agent = self._sandbox if self._sealed and self._kept else None
+        if agent is not None and agent.dead.is_set():
+            agent = None
+        return await grade_inside(
+            self._spec,
+            self.engine or "bubblewrap",
+            command,
+            cwd=self.guest(cwd),
+            timeout_s=timeout_s,
+            env=env,
+            files=given,
+            beside=[box for box in (agent, self._services) if box is not None and not box.dead.is_set()],
+            agent=agent,
+        )
 
     def guest(self, path: str | None) -> str | None:
         """Return a path as it is inside: one below the folder here is translated, a relative one starts there."""
