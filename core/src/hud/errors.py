@@ -5,6 +5,7 @@ HudError
 │   ├── ConfigError                (ValueError) hud.toml, settings, an agent's configuration
 │   ├── TasksetError               (ValueError) a taskset's file or rows
 │   ├── SourceError                (ValueError) an environment's source cannot be loaded
+│   │   └── SourceNotFoundError    (FileNotFoundError) there is no such file, folder or module
 │   ├── UnsupportedConfigError     (ValueError) a runtime cannot give what a row asks for
 │   └── PlacementUndecidedError    (ValueError) nothing says where an environment should run
 ├── PluginError
@@ -77,6 +78,13 @@ class TasksetError(UsageError, ValueError):
 
 class SourceError(UsageError, ValueError):
     """Raised when an environment's source is missing, does not import, or defines no environment."""
+
+
+class SourceNotFoundError(SourceError, FileNotFoundError):
+    """Raised when there is no file, folder or module of the name given."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
 
 
 class UnsupportedConfigError(UsageError, ValueError):

@@ -142,7 +142,10 @@ def test_the_schema_of_a_whole_signature() -> None:
     ("args", "message"),
     [
         ({}, r"missing argument 'word' \(string\)"),
-        ({"word": "x", "wordy": 1}, r"unknown argument 'wordy' \(did you mean 'word'\?\); known: word, count"),
+        (
+            {"word": "x", "wordy": 1},
+            r"unknown argument 'wordy' \(did you mean 'word'\?\); known: word, count",
+        ),
         ({"word": 5}, "word: expected string, not int 5"),
         ({"word": "x", "count": "many"}, "count: expected integer, not str 'many'"),
         ({"word": "x", "count": True}, "count: expected integer, not bool True"),

@@ -13,7 +13,7 @@ import pytest
 from hud.capabilities import Capability
 from hud.environment import Environment, current, on_service_loop, serving
 from hud.environment.runner import TaskRunner
-from hud.errors import BadParamsError, SandboxError, UsageError, WrongStateError
+from hud.errors import BadParamsError, SandboxError, TemplateRaisedError, UsageError, WrongStateError
 from hud.testing.backing import UnconfinedWorkspace
 from hud.testing.environments import play, session_of
 
@@ -158,6 +158,36 @@ async def test_a_cancel_scope_around_the_yields_works() -> None:
     assert (await play(env, "task"))["score"] == 1.0
 
 
+async def test_an_authors_timeout_around_a_yield_reaches_the_author() -> None:
+    env = Environment("hurried")
+
+    @env.template()
+    async def strict() -> Play:
+        async with asyncio.timeout(0.05):
+            yield "be quick"
+        yield 1.0
+
+    @env.template()
+    async def lenient() -> Play:
+        try:
+            async with asyncio.timeout(0.05):
+                answer = yield "be quick"
+        except TimeoutError:
+            answer = None
+        yield 0.0 if answer is None else 1.0
+
+    async with session_of(env) as session:
+        await session.start("strict", {})
+        await asyncio.sleep(0.1)
+        with pytest.raises(TemplateRaisedError, match="TimeoutError"):
+            await session.grade("late")
+        await session.start("lenient", {})
+        assert (await session.grade("in time"))["score"] == 1.0
+        await session.start("lenient", {})
+        await asyncio.sleep(0.1)
+        assert (await session.grade("late"))["score"] == 0.0
+
+
 async def test_code_of_a_task_finds_its_session() -> None:
     env = Environment("finds")
     port = env.use(Port("a", []))
@@ -202,12 +232,12 @@ async def test_agents_are_kept_out_while_grading_and_let_in_at_the_next_start() 
     async with session_of(env) as session:
         await session.start("task", {})
         pid = await workspace.start_as_agent("sleep 600")
-        await session.grade("")
+        assert (await session.grade(""))["info"] == {"agent_processes": "ended"}
         assert order == ["start", "seal"]
         assert pid not in workspace.agent_pids
         await session.start("server", {})
         kept = await workspace.start_as_agent("sleep 600")
-        await session.grade("")
+        assert (await session.grade(""))["info"] == {"agent_processes": "kept, confined"}
         assert kept in workspace.agent_pids
         assert workspace.calls == ["start", "seal", "unseal", "seal, processes kept"]
     assert workspace.agent_pids == set()

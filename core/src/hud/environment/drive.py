@@ -179,12 +179,8 @@ class Drive:
         self._answer = self._author.loop.create_future()
         self.phase = Phase.PARKED
         self._outbox.post(_settle, self.prompted, Outcome(prompt))
-        answer = await self._answer
-        if answer is _CLOSE:
-            return
-        reader = self.template.answer_reader
         try:
-            second = await generator.asend(answer if reader is None else reader(answer))
+            second = await self._second(generator)
         except StopAsyncIteration:
             raise AuthoringError(
                 f"{where} ended after its prompt without yielding a reward; a second `yield` is missing"
@@ -196,6 +192,23 @@ class Drive:
         self._outbox.post(_settle, self.scored, Outcome(reply))
         self.phase = Phase.CLEANING
         await self._finish(generator)
+
+    async def _second(self, generator: Any) -> Any:
+        """Wait for the answer, send it in, and return the second yield; None where it was closed meanwhile.
+
+        A cancellation that is not ours is the author's own, a timeout around the yield say: the generator gets it.
+        """
+        assert self._answer is not None
+        try:
+            answer = await self._answer
+        except asyncio.CancelledError:
+            if self._stopping:
+                raise
+            return await generator.athrow(asyncio.CancelledError())
+        if answer is _CLOSE:
+            return None
+        reader = self.template.answer_reader
+        return await generator.asend(answer if reader is None else reader(answer))
 
     async def _finish(self, generator: Any) -> None:
         """Resume the generator once: what follows the second yield is its cleanup."""

@@ -12,7 +12,7 @@ from typing import Any
 from hud.environment.arguments import close_names
 from hud.environment.env import Environment
 from hud.environment.source_modules import SourceFolder, import_file, importing
-from hud.errors import SourceError
+from hud.errors import SourceError, SourceNotFoundError
 
 NOT_SCANNED = frozenset({"conftest", "setup", "__init__", "__main__"})
 
@@ -33,7 +33,8 @@ def load_environment(
     the first folder. In a folder `env.py` is looked into first, then every other top-level file that mentions `hud`.
 
     Raises:
-        SourceError: nothing is there, it cannot be imported (with the author's own traceback), it declares no
+        SourceNotFoundError: nothing is there.
+        SourceError: it cannot be imported (with the author's own traceback), it declares no
             environment or several, or none of that name.
     """
     if isinstance(target, Environment):
@@ -47,7 +48,9 @@ def load_environment(
     if file is not None:
         return _choose(import_file(file), name, attribute, args, text)
     if path.suffix == ".py" or "/" in place or os.sep in place:
-        raise SourceError(f"{text}: there is no such file or folder (looked in {path.resolve().parent})")
+        raise SourceNotFoundError(
+            f"{text}: there is no such file or folder (looked in {path.resolve().parent})"
+        )
     return _choose(_import_module(place, text), name, attribute or (None if name else "env"), args, text)
 
 
@@ -73,7 +76,7 @@ def _import_module(dotted: str, text: str) -> ModuleType:
         except ModuleNotFoundError as error:
             if error.name is None or not (dotted == error.name or dotted.startswith(f"{error.name}.")):
                 raise
-            raise SourceError(
+            raise SourceNotFoundError(
                 f"{text}: there is no file {dotted}.py here and no module {dotted!r} to import"
             ) from None
 

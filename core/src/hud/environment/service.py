@@ -66,7 +66,7 @@ class EnvironmentService:
         self._outbox = Mailbox(self.loop)
         self._watch = BlockWatch(author, self.loop)
         self._sessions: set[EnvironmentSession] = set()
-        self._releases: dict[Drive, Release] = {}
+        self._releases: dict[asyncio.Future[None], Release] = {}
         self._startup = Startup(env, author, self.context, self._outbox, release_s)
         self._entries: tuple[int, list[dict[str, Any]]] | None = None
         self._keepers: list[ContainsAgent] = []
@@ -143,14 +143,19 @@ class EnvironmentService:
 
     def release_later(self, drive: Drive, session: EnvironmentSession, *, running: bool = False) -> None:
         """Follow a drive that was let go until it has ended or is abandoned."""
-        if drive.ended.done() or drive in self._releases:
-            if drive.problems and drive not in self._releases:
+        if drive.ended.done() or drive.ended in self._releases:
+            if drive.problems and drive.ended not in self._releases:
                 session.late_errors.extend(drive.problems)
             return
-        self._releases[drive] = Release(
+        self._releases[drive.ended] = Release(
             drive, session.late_errors, cleanup_s=self._release_s, running=running
         )
-        drive.ended.add_done_callback(lambda _: self._releases.pop(drive, None))
+        self._watch.begin()
+        drive.ended.add_done_callback(self._released)
+
+    def _released(self, ended: asyncio.Future[None]) -> None:
+        self._watch.end()
+        self._releases.pop(ended, None)
 
     def forget(self, session: EnvironmentSession) -> None:
         """Drop a session that was closed."""
@@ -190,11 +195,14 @@ class EnvironmentService:
             TemplateRaisedError: a hook raised. What was already started is stopped.
         """
         self.backings = tuple(self.env.backings)
+        self._watch.begin()
         try:
             await self._startup.up()
         except BaseException:
             await self.stop()
             raise
+        finally:
+            self._watch.end()
         self._keepers = [backing for backing in self.backings if isinstance(backing, ContainsAgent)]
         self.contains_agent = bool(self._keepers)
 
@@ -203,7 +211,7 @@ class EnvironmentService:
         async with asyncio.TaskGroup() as closing:
             for session in list(self._sessions):
                 closing.create_task(session.close())
-        pending = [drive.ended for drive in self._releases]
+        pending = list(self._releases)
         if pending:
             await asyncio.wait(pending, timeout=self._release_s + 5.0)
         self.late_errors.extend(await self._startup.down())

@@ -87,7 +87,9 @@ class EnvironmentSession:
         service = self._service
         try:
             if service.contains_agent:
-                async with service.sealed(drive.template.keep_agent_processes):
+                keep = drive.template.keep_agent_processes
+                async with service.sealed(keep):
+                    drive.context.record(agent_processes="kept, confined" if keep else "ended")
                     outcome = await self._score(drive, answer)
             else:
                 outcome = await self._score(drive, answer)
