@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 from hud.errors import UsageError
 from hud.runtime.held import HeldPlacement, placement_key
-from hud.runtime.shared import close_all
+from hud.runtime.shared import close_all, enter_inner
 
 if TYPE_CHECKING:
     from hud.runtime.contract import Features, Provider, Runtime
@@ -34,6 +34,7 @@ class Pool:
         self.size = size
         self._warm: OrderedDict[Any, deque[HeldPlacement]] | None = None
         self._entered = 0
+        self._stack = AsyncExitStack()
         self._closing: set[asyncio.Task[None]] = set()
         self._errors: list[BaseException] = []
 
@@ -51,6 +52,7 @@ class Pool:
     async def __aenter__(self) -> Self:
         self._entered += 1
         if self._entered == 1:
+            await enter_inner(self._stack, self.inner)
             self._warm = OrderedDict()
         return self
 
@@ -64,6 +66,7 @@ class Pool:
         finally:
             if self._closing:
                 await asyncio.wait(self._closing)
+            await self._stack.aclose()
 
     async def fill(self, task: Task) -> None:
         """Wait until `size` placements for rows like `task` are warm; raises what placing one raised."""

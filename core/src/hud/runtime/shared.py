@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 from hud.errors import UsageError
@@ -31,6 +31,7 @@ class Shared:
         self.width = width
         self._slots: dict[Any, _Slot] | None = None
         self._entered = 0
+        self._stack = AsyncExitStack()
 
     @property
     def features(self) -> Features | None:
@@ -41,6 +42,7 @@ class Shared:
     async def __aenter__(self) -> Self:
         self._entered += 1
         if self._entered == 1:
+            await enter_inner(self._stack, self.inner)
             self._slots = {}
         return self
 
@@ -50,7 +52,10 @@ class Shared:
             return
         slots, self._slots = self._slots or {}, None
         placements = [placement for slot in slots.values() for placement in slot.placements()]
-        await close_all(placements)
+        try:
+            await close_all(placements)
+        finally:
+            await self._stack.aclose()
 
     @asynccontextmanager
     async def __call__(self, task: Task) -> AsyncIterator[Runtime]:
@@ -111,6 +116,12 @@ class _Slot:
     def placements(self) -> list[HeldPlacement]:
         """Return every placement there is."""
         return list(self.users)
+
+
+async def enter_inner(stack: AsyncExitStack, inner: Any) -> None:
+    """Enter a wrapped runtime that is a context itself, as `LocalRuntime` is."""
+    if hasattr(type(inner), "__aenter__"):
+        await stack.enter_async_context(inner)
 
 
 async def close_all(placements: list[HeldPlacement]) -> None:
