@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import pickle
-from collections.abc import Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -105,11 +106,21 @@ class RuntimeContract(Contract):
         """The contract's environment."""
         return _written(tmp_path, ENVIRONMENT)
 
+    @asynccontextmanager
+    async def place(
+        self, provider: Provider, source: Path, config: RuntimeConfig | None = None
+    ) -> AsyncIterator[Runtime]:
+        """Place the contract's row; a provider that is a context itself is entered around it, as a job does."""
+        async with AsyncExitStack() as stack:
+            if isinstance(provider, AbstractAsyncContextManager):
+                await stack.enter_async_context(provider)
+            yield await stack.enter_async_context(provider(_task(source, config)))
+
     @asynchronous
     async def test_places_an_environment_that_answers_and_grades(
         self, make_provider: MakeProvider, source: Path
     ) -> None:
-        async with make_provider(source)(_task(source)) as runtime:
+        async with self.place(make_provider(source), source) as runtime:
             assert isinstance(runtime, Runtime)
             async with connect(runtime, ready_timeout=self.ready_timeout) as client:
                 assert {entry["id"] for entry in await client.list_tasks()} >= {"echo", "variable"}
@@ -132,8 +143,11 @@ class RuntimeContract(Contract):
                 await client.grade(None)
                 return runtime.url, prompt
 
-        async with asyncio.TaskGroup() as group:
-            placing = [group.create_task(place()) for _ in range(3)]
+        async with AsyncExitStack() as stack:
+            if isinstance(provider, AbstractAsyncContextManager):
+                await stack.enter_async_context(provider)
+            async with asyncio.TaskGroup() as group:
+                placing = [group.create_task(place()) for _ in range(3)]
         found = [task.result() for task in placing]
         if not self.features.isolated:
             pytest.skip("the runtime declares no isolation between rollouts")
@@ -145,7 +159,7 @@ class RuntimeContract(Contract):
     ) -> None:
         before = self.leftovers()
         async with (
-            make_provider(source)(_task(source)) as runtime,
+            self.place(make_provider(source), source) as runtime,
             connect(runtime, ready_timeout=self.ready_timeout) as client,
         ):
             await client.list_tasks()
@@ -158,7 +172,7 @@ class RuntimeContract(Contract):
     ) -> None:
         before = self.leftovers()
         with pytest.raises(ZeroDivisionError):
-            async with make_provider(source)(_task(source)) as runtime:
+            async with self.place(make_provider(source), source) as runtime:
                 raise ZeroDivisionError
         await assert_nothing_left(self.leftovers, before, "the body raised")
         await _assert_unreachable(runtime)
@@ -172,7 +186,7 @@ class RuntimeContract(Contract):
         placed: list[Runtime] = []
 
         async def hold() -> None:
-            async with make_provider(source)(_task(source)) as runtime:
+            async with self.place(make_provider(source), source) as runtime:
                 placed.append(runtime)
                 entered.set()
                 await asyncio.Event().wait()
@@ -196,7 +210,7 @@ class RuntimeContract(Contract):
         loop = asyncio.get_running_loop()
 
         async def place() -> None:
-            async with make_provider(source)(_task(source)):
+            async with self.place(make_provider(source), source):
                 pass
 
         began = loop.time()
@@ -221,7 +235,7 @@ class RuntimeContract(Contract):
             pytest.skip(f"the runtime declares {feature}")
         before = set(self.leftovers())
         with pytest.raises(UnsupportedConfigError):
-            async with make_provider(source)(_task(source, UNSUPPORTED[feature])):
+            async with self.place(make_provider(source), source, UNSUPPORTED[feature]):
                 pass
         assert not set(self.leftovers()) - before
 
@@ -233,7 +247,7 @@ class RuntimeContract(Contract):
         before = self.leftovers()
         with pytest.raises(HudError) as caught:
             async with (
-                make_provider(source)(_task(source)) as runtime,
+                self.place(make_provider(source), source) as runtime,
                 connect(runtime, ready_timeout=self.ready_timeout),
             ):
                 pass
@@ -250,7 +264,7 @@ class RuntimeContract(Contract):
         before = self.leftovers()
         config = RuntimeConfig(limits=RuntimeLimits(startup_timeout_s=2.0))
         with pytest.raises(HudError):
-            async with make_provider(source)(_task(source, config)) as runtime, connect(runtime):
+            async with self.place(make_provider(source), source, config) as runtime, connect(runtime):
                 pass
         await assert_nothing_left(self.leftovers, before, "the start was given up")
 
@@ -260,7 +274,7 @@ class RuntimeContract(Contract):
     ) -> None:
         before = self.leftovers()
         async with (
-            make_provider(source)(_task(source)) as runtime,
+            self.place(make_provider(source), source) as runtime,
             connect(runtime, ready_timeout=self.ready_timeout) as client,
         ):
             await client.start_task("end_the_process")
@@ -273,7 +287,7 @@ class RuntimeContract(Contract):
     async def test_secrets_of_the_address_stay_out_of_sight(
         self, make_provider: MakeProvider, source: Path
     ) -> None:
-        async with make_provider(source)(_task(source)) as runtime:
+        async with self.place(make_provider(source), source) as runtime:
             token = runtime.params.get("token")
             if token is None:
                 assert not self.features.remote, "a placement on another machine needs a token"
@@ -288,7 +302,7 @@ class RuntimeContract(Contract):
 
     @asynchronous
     async def test_a_wrong_token_opens_nothing(self, make_provider: MakeProvider, source: Path) -> None:
-        async with make_provider(source)(_task(source)) as runtime:
+        async with self.place(make_provider(source), source) as runtime:
             if "token" not in runtime.params:
                 pytest.skip("the placement uses no token")
             wrong = Runtime(runtime.url, {**_plain(runtime), "token": "0" * 64})
