@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +31,8 @@ EMPTY_TURNS = 2
 """How many turns in a row may say and do nothing before the agent stops."""
 NUDGE = "You said nothing. Go on with the task, or give your final answer."
 CUT_SHORT = "Your turn was cut at the token limit. Go on, in smaller steps."
+MALFORMED = "Your tool call was malformed and was not run. Make it again, with valid arguments."
+_NUDGES = {"length": CUT_SHORT, "malformed_tool_call": MALFORMED}
 NO_PROMPT = "(The task has no prompt.)"
 
 
@@ -187,7 +190,7 @@ class Rollout:
                 empty += 1
                 if empty > EMPTY_TURNS:
                     return "empty"
-                self.conversation.say(CUT_SHORT if step.finish_reason == "length" else NUDGE)
+                self.conversation.say(_NUDGES.get(step.finish_reason or "", NUDGE))
                 continue
             if not (self.config.auto_respond and await wants_more(self.agent, self.run, self.conversation)):
                 return "done"
@@ -200,9 +203,7 @@ class Rollout:
             return "refusal"
         if step.finish_reason == "length" and (done or "length" in self.config.stop_on):
             return "length" if (step.content or "").strip() or "length" in self.config.stop_on else None
-        if "malformed_tool_call" in self.config.stop_on and any(
-            isinstance(c.arguments, str) for c in step.tool_calls
-        ):
+        if "malformed_tool_call" in self.config.stop_on and _malformed(step):
             return "malformed_tool_call"
         if done and (step.content or "").strip() and not self.config.auto_respond:
             return "done"
@@ -326,6 +327,19 @@ def suited(tools: Sequence[Tool], natives: frozenset[str]) -> list[Tool]:
     else:
         unwanted = set()
     return [tool for tool in tools if tool.name not in unwanted]
+
+
+def _malformed(step: AgentStep) -> bool:
+    if step.finish_reason == "malformed_tool_call":
+        return True
+    for call in step.tool_calls:
+        if isinstance(call.arguments, str):
+            try:
+                if not isinstance(json.loads(call.arguments or "{}"), dict):
+                    return True
+            except ValueError:
+                return True
+    return False
 
 
 def _fill_empty(conversation: Conversation) -> None:
