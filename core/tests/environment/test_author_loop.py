@@ -56,7 +56,7 @@ def test_a_batch_costs_one_wakeup() -> None:
     class Counting(asyncio.SelectorEventLoop):
         wakeups = 0
 
-        def call_soon_threadsafe(self, *args: object, **kwargs: object) -> asyncio.Handle:  # type: ignore[override]
+        def call_soon_threadsafe(self, *args: object, **kwargs: object) -> asyncio.Handle:
             self.wakeups += 1
             return super().call_soon_threadsafe(*args, **kwargs)  # type: ignore[arg-type]
 

@@ -8,12 +8,11 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hud.types.task import Task
-
 if TYPE_CHECKING:
     from hud.capability.backing import Backing
     from hud.environment.env import Environment
     from hud.environment.template import Template
+    from hud.types.task import Task
     from hud.wire.service import HostCalls
 
 T = TypeVar("T")
@@ -35,6 +34,8 @@ class TaskContext:
     @property
     def task(self) -> Task:
         """The row being run."""
+        from hud.types.task import Task
+
         return Task(env=self.env.name, id=self.template.id, args=dict(self.args), source=self.env)
 
     def record(self, **facts: Any) -> None:

@@ -8,14 +8,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from hud.errors import TemplateTypeError
-from hud.types.task import Task
-from hud.values import plain
 
 if TYPE_CHECKING:
     from hud.environment.answers import AnswerReader
     from hud.environment.arguments import Arguments
     from hud.environment.env import Environment
     from hud.environment.solution import Solution
+    from hud.types.task import Task
 
 _ASYNC_GENERATOR = inspect.CO_ASYNC_GENERATOR
 
@@ -73,6 +72,9 @@ class Template:
             bound = self._signature.bind(*args, **kwargs)
         except TypeError as error:
             raise TypeError(f"{self.where}: {error}") from None
+        from hud.types.task import Task
+        from hud.values import plain
+
         given: dict[str, Any] = {}
         for name, value in bound.arguments.items():
             kind = self._signature.parameters[name].kind
