@@ -53,7 +53,7 @@ _HOMES = {
 }
 
 if not TYPE_CHECKING:
-    __all__ = [*sorted(_HOMES)]
+    __all__ = sorted(_HOMES)  # noqa: PLE0605 - the table above is the one list
 
     def __getattr__(name: str) -> Any:
         home = _HOMES.get(name)
