@@ -325,6 +325,28 @@ def test_what_a_rollout_wrote_is_kept_where_asked(hud: Hud, letters: Path) -> No
     assert not (letters / "note.txt").exists()
 
 
+def test_what_an_environment_printed_is_found_again(hud: Hud, letters: Path) -> None:
+    text = (letters / "env.py").read_text(encoding="utf-8")
+    noisy = text.replace(
+        "    yield 1.0", "    print('graded', word)\n    assert word != 'plum'\n    yield 1.0"
+    )
+    (letters / "env.py").write_text(noisy, encoding="utf-8")
+    done = hud("eval", "tasks.py", "oracle", "--json")
+    runs = {run["slug"]: run["trace_id"] for run in _runs(done)}
+    assert f"hud logs {runs['plum'][:8]}" in done.stderr
+    assert hud("logs", runs["plum"][:8]).stdout.startswith("graded plum\n")
+    assert hud("logs", runs["berry"], "--lines", "1").stdout == "graded berry\n"
+    missing = hud("logs", "ffffffff")
+    assert missing.returncode == 2
+    assert "no log of a rollout 'ffffffff'" in missing.stderr
+    assert "| graded cherry" in hud("eval", "tasks.py", "oracle", "-vv").stderr
+
+
+def test_an_environment_that_printed_nothing_leaves_no_log(hud: Hud, letters: Path) -> None:
+    hud("eval", "tasks.py", "oracle")
+    assert [path.suffix for path in (letters / ".hud" / "jobs").iterdir()] == [".jsonl"]
+
+
 def test_a_served_environment_is_evaluated_by_its_url(hud: Hud, letters: Path) -> None:
     with subprocess.Popen(
         [str(HUD), "serve", "--port", "0"],

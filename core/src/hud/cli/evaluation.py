@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from hud.eval.run import Run
 
 TICK_S = 1.0
+MOST_LOGS = 5
+LOG_BYTES = 16 * 1024
 
 
 def run(request: EvalRequest) -> int:
@@ -94,6 +96,7 @@ class Evaluation:
         self._slugs = [] if prepared.taskset.is_lazy else [row.slug for row in prepared.taskset]
         self.misuses = 0
         """Rollouts that could not work as asked (an oracle without a solution), graded or not."""
+        self._logs_told = 0
         self._lines: list[tuple[int, dict[str, Any]]] = []
 
     async def consume(self) -> None:
@@ -107,6 +110,8 @@ class Evaluation:
                     self.tally.add(run)
                     self.misuses += run.failure is not None and run.failure.kind == "usage"
                     self.progress.update(run, self.session.in_flight)
+                    if run.error is not None or self.request.verbosity > 1:
+                        self._tell_of_log(run)
                     if self.request.output != "table":
                         self._print_run(run)
         finally:
@@ -116,6 +121,20 @@ class Evaluation:
         while True:
             await asyncio.sleep(TICK_S)
             self.progress.update(None, self.session.in_flight)
+
+    def _tell_of_log(self, run: Run) -> None:
+        """Point to what the environment printed; with -vv show its end."""
+        if self.job.path is None or self._logs_told >= MOST_LOGS:
+            return
+        log = self.job.path.with_suffix(".logs") / f"{run.trace_id}.log"
+        if not log.is_file():
+            return
+        if self.request.verbosity > 1:
+            tail = log.read_bytes()[-LOG_BYTES:].decode(errors="replace")
+            self.progress.note("\n".join(f"    | {line}" for line in tail.splitlines()))
+        else:
+            self._logs_told += 1
+            self.progress.note(f"    its environment's output: hud logs {run.trace_id[:8]}")
 
     def _print_run(self, run: Run) -> None:
         from hud.eval.job import run_line

@@ -18,6 +18,7 @@ from hud.eval.options import Options, agent_name
 from hud.eval.placement import connector_for, default_concurrency
 from hud.eval.rollout import INTERRUPTED_RELEASE_S, Rollout, row_steps
 from hud.eval.run import Run
+from hud.eval.runlog import RunLogs
 from hud.runtime.select import Placements
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class Scheduler:
         """Whether the scheduling waits for a row or its placement, where `stop` may interrupt it."""
         self._broken: StoreError | None = None
         self._placements = Placements(plan.runtime)
+        self._logs = RunLogs(job)
 
     @property
     def in_flight(self) -> int:
@@ -127,6 +129,7 @@ class Scheduler:
         finally:
             if timer is not None:
                 timer.cancel()
+            self._logs.close()
             self.job.ended_at = time.time()
         if self._broken is not None:
             raise self._broken
@@ -246,10 +249,12 @@ class Scheduler:
 
     async def _drive(self, live: Rollout) -> None:
         bound = asyncio.get_running_loop().call_later(self.plan.options.hard_bound_s, self._abandon, live)
+        log = self._logs.begin(live.run)
         try:
             await live.drive()
         finally:
             bound.cancel()
+            self._logs.end(log)
             if not live.abandoned:
                 self._leave()
         if not live.abandoned:
