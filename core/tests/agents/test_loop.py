@@ -16,9 +16,6 @@ from hud.eval.options import Options
 from hud.testing.scripted import Scripted, results, run_here, said
 from hud.types import AgentStep, MCPToolResult, Step, SubagentStep, Usage
 
-sys.path.insert(0, str(Path(__file__).parent))
-from scripted import Scripted, results, run_here, said
-
 pytestmark = pytest.mark.anyio
 ANY = {"type": "object", "properties": {"n": {"type": "integer"}}, "additionalProperties": False}
 PICTURE = {"type": "image", "data": "QUJD", "mimeType": "image/png"}
