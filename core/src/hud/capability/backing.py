@@ -56,11 +56,20 @@ class ContainsAgent(Protocol):
 class GradingShell(Protocol):
     """A backing that runs grading commands in a fresh sandbox of the same kind, on the agent's files."""
 
-    name: str
-    root: Path
-    """The workspace's folder as the environment's process sees it."""
-    guest_root: str
-    """The same folder as commands inside see it."""
+    @property
+    def name(self) -> str:
+        """What the capability is called."""
+        ...
+
+    @property
+    def root(self) -> Path:
+        """The workspace's folder as the environment's process sees it."""
+        ...
+
+    @property
+    def guest_root(self) -> str:
+        """The same folder as commands inside see it."""
+        ...
 
     async def grading_run(
         self,

@@ -7,12 +7,19 @@ from typing import Any, Protocol
 
 from hud.capability.backing import Backing, GradingShell
 from hud.capability.interfaces import CommandResult
+from hud.types.capability import Capability
 
 
-class WorkspaceBacking(Backing, GradingShell, Protocol):
+class WorkspaceBacking(GradingShell, Protocol):
     """A folder the agent works in by shell. `root` is the folder here, `guest_root` the same inside."""
 
-    name: str
+    async def start(self) -> Sequence[Capability]:
+        """Begin to serve; the environment calls it."""
+        ...
+
+    async def stop(self) -> None:
+        """End everything; the environment calls it."""
+        ...
 
     async def run(
         self,
@@ -25,7 +32,14 @@ class WorkspaceBacking(Backing, GradingShell, Protocol):
         """Run a command in the sandbox, as the author; it ends when the command ends."""
         ...
 
-    async def launch(self, command: str | Sequence[str], **options: Any) -> Any:
+    async def launch(
+        self,
+        command: str | Sequence[str],
+        *,
+        service: bool = False,
+        cwd: str | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Any:
         """Start a process in the sandbox; with `service=True` it outlives the agent's own processes."""
         ...
 
