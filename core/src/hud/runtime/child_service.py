@@ -16,7 +16,7 @@ def serve_child(environment: Any, request: dict[str, Any], channel: socket.socke
     from hud.environment.author import run_beside
 
     async def main(author: AuthorLoop) -> None:
-        from hud.environment import serving
+        from hud.environment.service import serving
         from hud.wire.server import start_server
 
         async with serving(environment, author=author) as service:

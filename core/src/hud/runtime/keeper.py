@@ -22,6 +22,7 @@ from hud.runtime import linux
 def main(control_fd: int, lifeline_fd: int) -> None:
     """Fork the zygote and wait for the end of either side."""
     _close_but({0, 1, 2, control_fd, lifeline_fd})
+    linux.call_itself("hud-keeper")
     lifeline = socket.socket(fileno=lifeline_fd)
     setup = json.loads(lifeline.recv(1 << 20))
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -115,6 +116,7 @@ def keep_command(argv: list[str]) -> None:
 
     SIGTERM is passed on to it. Ends as the command did: with its exit status, or 128 + the signal that killed it.
     """
+    linux.call_itself("hud-keeper")
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     containment = contain()

@@ -29,6 +29,7 @@ MS_REC = 0x4000
 MS_SLAVE = 0x80000
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 _CAPABILITY_VERSION_3 = 0x20080522
 
@@ -67,6 +68,11 @@ def mount(
 def set_death_signal(number: int = signal.SIGKILL) -> None:
     """Have the kernel send `number` when the thread that made this process ends (prctl(2))."""
     _check(_libc().prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(number), 0, 0, 0), "prctl")
+
+
+def call_itself(name: str) -> None:
+    """Give this process a name of at most 15 bytes for `ps` and `top`."""
+    _libc().prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)
 
 
 def become_subreaper() -> None:

@@ -121,9 +121,9 @@ def preload(environment: Any) -> None:
             with contextlib.suppress(ImportError):
                 importlib.import_module(name)
     for template in environment.tasks.values():
-        # Made once, and kept by the template; its complaint about an annotation comes when it is served.
+        # Made once and kept by the template; its complaint about an annotation comes when it is served.
         with contextlib.suppress(Exception):
-            _ = template.entry
+            _ = (template.entry, template.answer_reader, template.arguments.required)
 
 
 def copied_up_roots(environment: Any) -> list[str]:

@@ -39,6 +39,7 @@ class Zygote:
 
     def run(self) -> None:
         """Prepare, say how that went, and serve fork requests until the orchestrator goes or nothing is asked."""
+        linux.call_itself("hud-zygote")
         os.setsid()
         # What a process printed before it died must be in its file, and nothing twice after a fork.
         for stream in (sys.stdout, sys.stderr):
@@ -56,6 +57,8 @@ class Zygote:
         sys.stdout.flush()
         gc.collect()
         gc.freeze()
+        # What it makes while it forks is freed by reference counts; a collection would only touch shared pages.
+        gc.disable()
         self.control.send(json.dumps(report).encode())
         if "ready" in report:
             self._serve()

@@ -29,19 +29,22 @@ def run_child(zygote: Zygote, request: dict[str, Any], channel: socket.socket) -
 
     It touches as little memory as it can, since every page it touches is its own: all else is its child's.
     """
-    gc.disable()
+    linux.call_itself("hud-init")
     linux.die_with_parent(zygote.pulse_read)
     if zygote.contained:
         _choose_number(request["number"])
     else:
         linux.become_subreaper()
-    pulse_read, pulse_write = os.pipe()
+    # In a pid namespace of its own the child ends with this process anyway.
+    pulse = () if zygote.contained else os.pipe()
     pid = os.fork()
     if pid == 0:
-        os.close(pulse_write)
-        linux.die_with_parent(pulse_read)
+        if pulse:
+            os.close(pulse[1])
+            linux.die_with_parent(pulse[0])
         _serve(zygote, request, channel)
-    os.close(pulse_read)
+    if pulse:
+        os.close(pulse[0])
     status = _wait_for(pid)
     if not zygote.contained:
         _end_descendants()
@@ -63,6 +66,7 @@ def _serve(zygote: Zygote, request: dict[str, Any], channel: socket.socket) -> N
     """Serve the environment on this process's main thread; never returns."""
     status = 1
     try:
+        linux.call_itself("hud-environment")
         os.setsid()
         _redirect_output(request["log"])
         _keep_descriptors(zygote.author_descriptors | {0, 1, 2, channel.fileno()})
@@ -111,10 +115,7 @@ def _enter_view(zygote: Zygote, request: dict[str, Any], channel: socket.socket)
 
 
 def reseed() -> None:
-    """Give this process random numbers of its own."""
-    random = sys.modules.get("random")
-    if random is not None:
-        random.seed()
+    """Give this process random numbers of its own; the standard library's `random` sees to itself after a fork."""
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
         numpy_random.seed()
