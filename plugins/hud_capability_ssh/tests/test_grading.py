@@ -40,7 +40,11 @@ async def test_files_are_there_for_one_command_and_cannot_be_written(
 ) -> None:
     (tmp_path / "hidden").mkdir()
     (tmp_path / "hidden" / "case.txt").write_text("case")
-    files = {"tests/expected.txt": "42", "/grader": tmp_path / "hidden", "/grader-key": b"\0key"}
+    files: dict[str, str | bytes | Path] = {
+        "tests/expected.txt": "42",
+        "/grader": tmp_path / "hidden",
+        "/grader-key": b"\0key",
+    }
     await workspace.seal(keep_agent_processes=False)
     seen = await workspace.grading_run(
         "cat tests/expected.txt /grader/case.txt; wc -c < /grader-key; echo 7 > tests/expected.txt",

@@ -169,7 +169,7 @@ def _mounts(spec: SandboxSpec, stage: _Stage, memory: list[int]) -> list[str]:
         if found is not None:
             argv += _mount(found, stage if mount in spec.mounts else None, tmp, shared)
     if any(mount.dst == "/etc" for mount in spec.system_mounts):
-        for path, data in account_files(spec.guest_home, spec.name).items():
+        for path, data in account_files(spec.guest_home, spec.name, spec.host_names).items():
             if Path(path).is_file() and not Path(path).is_symlink():
                 argv += content(data, path)
         for name in MASKED:

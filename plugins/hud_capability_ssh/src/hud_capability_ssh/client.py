@@ -293,10 +293,11 @@ class SSHClient:
         self, port: int, *, inside_port: int = 0, host: str = "127.0.0.1"
     ) -> asyncssh.SSHListener:
         """Listen on the sandbox's loopback and lead to `host:port` here."""
-        listener = await (await self.connection()).forward_remote_port("127.0.0.1", inside_port, host, port)
-        if listener is None:
-            raise PermissionError(f"the workspace does not allow a listener on port {inside_port}")
-        return listener
+        conn = await self.connection()
+        try:
+            return await conn.forward_remote_port("127.0.0.1", inside_port, host, port)
+        except asyncssh.ChannelListenError as error:
+            raise PermissionError(13, f"the workspace allows no listener on port {inside_port}") from error
 
 
 @contextlib.contextmanager

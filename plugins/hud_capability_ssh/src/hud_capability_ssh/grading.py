@@ -13,13 +13,14 @@ from signal import SIGCONT, SIGSTOP
 from typing import TYPE_CHECKING
 
 from hud.capability.interfaces import CommandResult
-from hud_capability_ssh import bubblewrap
+from hud_capability_ssh import bubblewrap, landlock
 from hud_capability_ssh.inside import run_inside
 from hud_capability_ssh.loopback import Relay
 from hud_capability_ssh.mount_points import mount_points
 from hud_capability_ssh.sandbox import Sandbox
 
 if TYPE_CHECKING:
+    from hud_capability_ssh.egress import Egress
     from hud_capability_ssh.spec import SandboxSpec
 
 HOME = "/tmp/grader"  # noqa: S108 - inside the sandbox, empty memory: no start-up file of the agent's is found
@@ -37,6 +38,7 @@ async def grade_inside(
     files: Files,
     beside: Sequence[Sandbox] = (),
     agent: Sandbox | None = None,
+    egress: Egress | None = None,
 ) -> CommandResult:
     """Run one command; `files` are at their guest paths, read-only, for it alone.
 
@@ -53,6 +55,8 @@ async def grade_inside(
         else:
             sandbox, words = await stack.enter_async_context(_copied(spec, engine, files, agent))
             command = _respelled(command, words)
+        if egress is not None and engine != landlock.NAME:
+            sandbox.servers += await egress.open(sandbox)
         for other in beside:
             relay = Relay(other, sandbox)
             await relay.start()

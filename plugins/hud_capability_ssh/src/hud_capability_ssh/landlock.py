@@ -72,9 +72,7 @@ def _box(spec: SandboxSpec) -> Path:
     return box
 
 
-def start(
-    spec: SandboxSpec, control: int, errors: int, facts: int, *, confined: bool = True
-) -> subprocess.Popen[bytes]:
+def start(spec: SandboxSpec, control: int, errors: int, *, confined: bool = True) -> subprocess.Popen[bytes]:
     """Start the sandbox; see `bubblewrap.start`.
 
     Raises:
@@ -129,7 +127,6 @@ def start(
     finally:
         for fd in memory:
             os.close(fd)
-    os.pwrite(facts, b'{"child-pid": %d}' % process.pid, 0)
     return process
 
 

@@ -49,7 +49,7 @@ MASKED = ("shadow", "shadow-", "gshadow", "gshadow-", "sudoers", "krb5.keytab", 
 """Files of /etc that are empty inside, whoever could read them."""
 
 
-def account_files(guest_home: str, hostname: str) -> dict[str, bytes]:
+def account_files(guest_home: str, hostname: str, names: tuple[str, ...] = ()) -> dict[str, bytes]:
     """Return the files of /etc that speak of the sandbox instead of the host."""
     return {
         "/etc/passwd": (
@@ -57,7 +57,7 @@ def account_files(guest_home: str, hostname: str) -> dict[str, bytes]:
             "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
         ).encode(),
         "/etc/group": b"root:x:0:\nagent:x:1000:\nnogroup:x:65534:\n",
-        "/etc/hosts": f"127.0.0.1 localhost {hostname}\n::1 localhost ip6-localhost\n".encode(),
+        "/etc/hosts": f"127.0.0.1 {' '.join(('localhost', hostname, *names))}\n::1 localhost ip6-localhost\n".encode(),
         "/etc/hostname": f"{hostname}\n".encode(),
         "/etc/resolv.conf": b"# names are resolved by the proxy where the network is allowed\n",
     }

@@ -88,6 +88,8 @@ class Sandbox:
         self._joined: asyncio.Task[None] | None = None
         self._watch: Watch | None = None
         self.notes: list[str] = []
+        self.servers: list[asyncio.Server] = []
+        """Listeners on its loopback that end with it."""
         link.on_end = self._ended
 
     @classmethod
@@ -103,23 +105,27 @@ class Sandbox:
         process: subprocess.Popen[bytes] | None = None
         try:
             with theirs:
-                given = (theirs.fileno(), errors, facts)
+                at = theirs.fileno()
                 if engine == bubblewrap.NAME:
-                    process = bubblewrap.start(spec, *given)
+                    process = bubblewrap.start(spec, at, errors, facts)
                 else:
                     spec = landlock.adapted(spec)
-                    process = landlock.start(spec, *given, confined=engine == landlock.NAME)
+                    process = landlock.start(spec, at, errors, confined=engine == landlock.NAME)
             link = SpawnerLink(ours, asyncio.get_running_loop())
             sandbox = cls(spec, engine, process, link)
             limits = spec.limits
             try:
                 async with asyncio.timeout(START_TIMEOUT_S):
                     cpus = 0 if limits.cpus is None else max(1, round(limits.cpus))
-                    await link.ask("setup", limits.processes, limits.disk, limits.open_files, cpus, 0o022)
+                    answer, _ = await link.ask(
+                        "setup", limits.processes, limits.disk, limits.open_files, cpus, 0o022
+                    )
             except (SandboxError, OSError, TimeoutError) as error:
                 said = os.pread(errors, 4096, 0).decode(errors="replace").strip()
                 raise SandboxError(f"the {engine} sandbox did not start: {said or error}") from error
-            sandbox.hold_memory(json.loads(os.pread(facts, 4096, 0))["child-pid"])
+            # Without a pid namespace the spawner's own number is the one it has here.
+            told = os.pread(facts, 4096, 0)
+            sandbox.hold_memory(json.loads(told)["child-pid"] if told else int(answer[0]))
             return sandbox
         except BaseException:
             if link is not None:
@@ -290,6 +296,8 @@ class Sandbox:
     async def close(self) -> None:
         """End it and everything inside; returns when its processes are gone. Safe to call twice."""
         self.link.close()
+        while self.servers:
+            self.servers.pop().close()
         for fd in list(self._drained):
             self._drop(fd)
         if self._watch is not None:

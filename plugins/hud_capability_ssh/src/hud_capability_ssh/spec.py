@@ -17,7 +17,8 @@ class SandboxSpec:
     """One sandbox: `root` of the host is `guest_path` inside; `guest_home` is empty memory.
 
     `owner` is the host's uid and gid that the sandbox is mapped to; None is the serving user's. `files` exist
-    read-only at their guest paths, as content or as a file or folder of the host. `box` is where an engine that
+    read-only at their guest paths, as content or as a file or folder of the host. `host_names` are those of
+    services on its loopback. `box` is where an engine that
     mounts nothing keeps home and temporary files.
     """
 
@@ -32,6 +33,7 @@ class SandboxSpec:
     limits: Limits = field(default_factory=Limits)
     owner: tuple[int, int] | None = None
     files: Mapping[str, bytes | Path] = field(default_factory=dict)
+    host_names: tuple[str, ...] = ()
     box: Path | None = None
 
     def environment(self) -> dict[str, str]:

@@ -79,9 +79,12 @@ class Watch:
         self._used, self._files = await asyncio.to_thread(measured, self._root)
         self._not_before = time.monotonic() + 4 * (time.monotonic() - began)
         if (self._used > limit and self._used > before) or self._files > MOST_FILES:
-            await self._sandbox.kill_everything()
-            what = f"{limit} bytes" if self._used > limit else f"{MOST_FILES} files"
+            what = f"{MOST_FILES} files" if self._files > MOST_FILES else f"{limit} bytes"
             self._tell(f"hud: the workspace passed its disk limit of {what}: every process was ended\n")
+            await self._sandbox.kill_everything()
+            # What they wrote until then must not count as growth of what runs next.
+            self._free = self._free_now()
+            self._used, self._files = await asyncio.to_thread(measured, self._root)
 
     def _free_now(self) -> tuple[int, int]:
         disk = os.statvfs(self._root)

@@ -14,12 +14,15 @@ from hud.errors import SandboxError
 from hud.types import Capability
 from hud_capability_ssh.limits import Limits
 from hud_capability_ssh.mounts import DEFAULT_SYSTEM_MOUNTS, Mount
+from hud_capability_ssh.network import Network, hosts_of, variables
 from hud_capability_ssh.owners import OwnerLease, can_lease, hand_over
+from hud_capability_ssh.peers import Peer
 from hud_capability_ssh.spec import SandboxSpec
 
 if TYPE_CHECKING:
     import asyncssh
 
+    from hud_capability_ssh.egress import Egress
     from hud_capability_ssh.launched import Launched
     from hud_capability_ssh.loopback import Relay
     from hud_capability_ssh.sandbox import Sandbox
@@ -48,6 +51,9 @@ class Workspace:
         *,
         name: str = "shell",
         mounts: Sequence[Mount] = (),
+        network: Network = False,
+        allowed_hosts: Sequence[str] | None = None,
+        peers: Sequence[Peer] = (),
         env: Mapping[str, str] | None = None,
         system_mounts: Sequence[Mount] | None = None,
         guest_path: str = "/workspace",
@@ -76,15 +82,19 @@ class Workspace:
         self.engine: str | None = "none" if isolation == "none" else engine
         """What holds the sandbox; None until `start` found out what can be had."""
         self.forward_ports = None if forward_ports is None else frozenset(forward_ports)
+        hosts = hosts_of(network, allowed_hosts)
         self._spec = SandboxSpec(
             name="workspace",
             root=self.root,
             guest_path=guest_path,
             mounts=tuple(mounts),
             system_mounts=DEFAULT_SYSTEM_MOUNTS if system_mounts is None else tuple(system_mounts),
-            env=dict(env or {}),
+            env={**variables(hosts), **(env or {})},
             limits=self.limits,
+            host_names=tuple(peer.name for peer in peers),
         )
+        self._hosts, self._peers = hosts, tuple(peers)
+        self._egress: Egress | None = None
         self._host, self._port = host, port
         self._host_key_path = host_key_path
         self._authorized = authorized_client_keys
@@ -175,6 +185,8 @@ class Workspace:
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._end_agent()
             await self._end_services()
+            if self._egress is not None:
+                await self._egress.close()
             if self._lease is not None:
                 self._lease.close()
                 self._lease = None
@@ -199,6 +211,20 @@ class Workspace:
             return self._sandbox
 
     async def _start_sandbox(self, spec: SandboxSpec) -> Sandbox:
+        made = await self._confined(spec)
+        if self._hosts or self._peers:
+            from hud_capability_ssh.egress import Egress
+
+            self._egress = self._egress or Egress(self._hosts, self._peers)
+            if made.engine == "landlock":
+                await made.close()
+                raise SandboxError(
+                    "the landlock engine has no network of its own: network= and peers= need bubblewrap"
+                )
+            made.servers += await self._egress.open(made)
+        return made
+
+    async def _confined(self, spec: SandboxSpec) -> Sandbox:
         from hud_capability_ssh.sandbox import Sandbox
 
         if self.engine is not None:
@@ -359,6 +385,7 @@ class Workspace:
             files=given,
             beside=[box for box in (agent, self._services) if box is not None and not box.dead.is_set()],
             agent=agent,
+            egress=self._egress,
         )
 
     def guest(self, path: str | None) -> str | None:
