@@ -26,14 +26,9 @@ _trace: ContextVar[Trace | None] = ContextVar("hud_trace", default=None)
 _parent: ContextVar[str | None] = ContextVar("hud_span", default=None)
 
 
-@contextmanager
-def recording(trace: Trace) -> Iterator[None]:
-    """Keep the spans of this block, and of tasks it starts, in `trace.extra["spans"]`."""
-    token = _trace.set(trace)
-    try:
-        yield
-    finally:
-        _trace.reset(token)
+def record_spans_in(trace: Trace) -> None:
+    """Keep the spans of this task from now on, and of tasks it starts, in `trace.extra["spans"]`."""
+    _trace.set(trace)
 
 
 def get_current_trace_id() -> str | None:

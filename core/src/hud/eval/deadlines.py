@@ -31,6 +31,11 @@ class Deadlines(Value):
             if not getattr(self, phase) > 0:
                 raise ConfigError(f"deadline {phase}={getattr(self, phase)!r} must be seconds above 0")
 
+    @property
+    def shortest(self) -> float:
+        """The shortest of them."""
+        return min(self.place, self.connect, self.start, self.act, self.grade, self.release)
+
     def total(self, attempts: int = 1) -> float:
         """Return the hard bound of a rollout with that many attempts."""
         once = self.place + self.connect + self.start + self.act + self.grade + self.release

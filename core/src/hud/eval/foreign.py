@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from hud.errors import AgentFault
+from hud.telemetry import record_spans_in
 
 if TYPE_CHECKING:
     from hud.eval.run import Run
+    from hud.eval.timer import PhaseTimer
 
 GRACE_S = (1.0, 2.0)
 """A task that was cancelled gets this long, twice, before it is left behind."""
@@ -32,6 +34,7 @@ async def call_agent(
     agent: Callable[[Run], Awaitable[Any]],
     run: Run,
     *,
+    timer: PhaseTimer,
     seconds: float,
     death: asyncio.Future[Any] | None = None,
 ) -> Outcome:
@@ -49,7 +52,7 @@ async def call_agent(
             woken.set_result(None)
 
     task.add_done_callback(wake)
-    timer = loop.call_later(seconds, wake)
+    timer.set(seconds, wake)
     if death is not None:
         death.add_done_callback(wake)
     try:
@@ -58,7 +61,7 @@ async def call_agent(
         await stop(task)
         raise
     finally:
-        timer.cancel()
+        timer.clear()
         if death is not None:
             death.remove_done_callback(wake)
     if task.done():
@@ -88,19 +91,17 @@ def _forget(task: asyncio.Task[Any]) -> None:
 
 
 async def _guarded(agent: Callable[[Run], Awaitable[Any]], run: Run) -> Any:
-    from hud.telemetry import recording
-
-    with recording(run.trace):
-        try:
-            return await agent(run)
-        except SystemExit as exc:
-            # asyncio lets SystemExit end the loop, and with it every other rollout.
-            raise AgentFault(f"the agent called sys.exit({exc.code!r})") from exc
-        except asyncio.CancelledError:
-            current = asyncio.current_task()
-            if current is not None and current.cancelling():
-                raise
-            raise AgentFault("the agent cancelled itself") from None
+    record_spans_in(run.trace)
+    try:
+        return await agent(run)
+    except SystemExit as exc:
+        # asyncio lets SystemExit end the loop, and with it every other rollout.
+        raise AgentFault(f"the agent called sys.exit({exc.code!r})") from exc
+    except asyncio.CancelledError:
+        current = asyncio.current_task()
+        if current is not None and current.cancelling():
+            raise
+        raise AgentFault("the agent cancelled itself") from None
 
 
 def _read(task: asyncio.Task[Any]) -> Outcome:

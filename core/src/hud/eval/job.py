@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
-from uuid import uuid4
 
+from hud.eval.ids import new_id
 from hud.eval.runlist import RunList
 from hud.eval.stats import JobSummary
 
@@ -31,7 +31,7 @@ class Job:
         group: int = 1,
         taskset_id: str | None = None,
     ) -> None:
-        self.id = id or uuid4().hex
+        self.id = id or new_id()
         self.name = name
         self.runs = RunList(runs)
         self.group = group

@@ -55,6 +55,8 @@ def check_row(task: Task, agent: AgentCall, options: Options) -> None:
         ConfigError: the agent's time is not below the row's `run_timeout_s`, a time of the row is not below
             the rollout's, or `agent_config` has a key the agent does not know.
     """
+    if not task.agent_config and task.runtime_config is None and getattr(agent, "config", None) is None:
+        return
     seconds = act_seconds(task, agent, options)
     limits = task.runtime_config.limits if task.runtime_config is not None else None
     run_timeout = limits.run_timeout_s if limits is not None else None

@@ -7,6 +7,7 @@ every case and never raises.
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from hud.errors import ConnectionLostError, HudError, LimitError, PhaseTimeoutError, RuntimeDiedError
 from hud.eval.failures import Failure, classify
 from hud.eval.foreign import Outcome, call_agent
+from hud.eval.timer import PhaseTimer
 
 if TYPE_CHECKING:
     from hud.eval.deadlines import Deadlines, Phase
@@ -61,26 +63,40 @@ class Attempt:
         self.owing: list[Any] = []
         """Clients with a task that nothing has graded or cancelled yet."""
         self.stack = AsyncExitStack()
+        self.timer = PhaseTimer(deadlines.shortest)
+        self._expired = False
 
     async def within(self, phase: Phase, work: Awaitable[T], seconds: float | None = None) -> T:
         """Await `work` under the deadline of `phase` and add what it took to the run.
 
-        asyncio's timeout and not a cancel scope: a placement entered here is left in another phase, which
-        scopes that nest would not survive.
+        A deadline cancels this task once, as `asyncio.timeout` does. It is no cancel scope: a placement entered here
+        is left in another phase, which scopes that nest would not survive.
         """
         self.phase = phase
         deadline: float = getattr(self.deadlines, phase) if seconds is None else seconds
+        task = asyncio.current_task()
+        assert task is not None
+        before = task.cancelling()
+        self._expired = False
+        self.timer.set(deadline, functools.partial(self._expire, task))
         begun = time.perf_counter()
         try:
-            async with asyncio.timeout(deadline) as limit:
-                return await work
-        except TimeoutError as exc:
-            if limit.expired() and not isinstance(exc, PhaseTimeoutError):
+            return await work
+        except asyncio.CancelledError as exc:
+            if self._expired and task.uncancel() <= before:
+                self._expired = False
                 raise PhaseTimeoutError(phase, deadline) from exc
             raise
         finally:
+            self.timer.clear()
+            if self._expired:  # the work ended otherwise, or was cancelled from outside as well
+                task.uncancel()
             spent = self.run.phases_s
             spent[phase] = spent.get(phase, 0.0) + time.perf_counter() - begun
+
+    def _expire(self, task: asyncio.Task[Any]) -> None:
+        self._expired = True
+        task.cancel()
 
 
 async def place(attempt: Attempt) -> None:
@@ -120,7 +136,7 @@ async def act(attempt: Attempt, seconds: float) -> Failure | None:
     gone = _watched(attempt)
     begun = time.perf_counter()
     try:
-        outcome = await call_agent(attempt.agent, run, seconds=seconds, death=gone)
+        outcome = await call_agent(attempt.agent, run, timer=attempt.timer, seconds=seconds, death=gone)
     finally:
         run.phases_s["act"] = time.perf_counter() - begun
         if gone is not None:
@@ -234,6 +250,7 @@ async def release(attempt: Attempt, seconds: float) -> None:
         await attempt.within("release", attempt.stack.aclose(), seconds)
     except Exception as exc:  # noqa: BLE001 - a teardown that fails does not change what was graded
         run.problems.append(classify(exc, "release"))
+    attempt.timer.close()
 
 
 async def _farewell(attempt: Attempt, clients: list[Any]) -> None:

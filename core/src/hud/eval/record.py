@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import fields
+from functools import cache
 from typing import Any
 
 from hud.eval.failures import Failure
@@ -11,11 +13,10 @@ from hud.eval.run import Run
 from hud.types.grade import Grade
 from hud.types.task import Task
 from hud.types.trace import STEP_KINDS, Step, Trace
-from hud.values import plain
 
 
 def run_record(run: Run) -> dict[str, Any]:
-    """Return all there is to know of a finished run, as JSON's types."""
+    """Return all there is to know of a finished run; values within are left as they are, for the writer to encode."""
     trace, task = run.trace, run.task
     usage = trace.usage
     return {
@@ -24,30 +25,51 @@ def run_record(run: Run) -> dict[str, Any]:
         "group_id": run.group_id,
         "index": run.index,
         "slug": task.slug,
-        "task": task.model_dump(mode="json", exclude_defaults=True),
+        "task": task_record(task),
         "agent": run.agent_name,
         "runtime": run.runtime,
         "reward": run.reward,
-        "grade": plain(run.grade.raw) if run.grade.raw else None,
+        "grade": run.grade.raw or None,
         "grade_note": None if run.grade.graded else run.grade.content,
         "status": trace.status,
         "stop_reason": trace.stop_reason,
         "failure": run.failure.model_dump(exclude_none=True) if run.failure is not None else None,
         "problems": [problem.model_dump(exclude_none=True) for problem in run.problems],
         "attempts": run.attempts,
-        "content": plain(trace.content),
+        "content": trace.content,
         "phases_s": run.phases_s,
         "usage": usage.model_dump() if usage.llm_call_count else None,
         "started_at": run.started_at,
         "ended_at": time.time(),
         "steps": [step_record(step) for step in trace.steps],
-        "extra": plain(trace.extra),
+        "extra": trace.extra,
     }
 
 
+def task_record(task: Task) -> dict[str, Any]:
+    """Return a row with what is not set left out."""
+    if task.runtime_config is None and task.verifier is None:
+        names = ("env", "id", "args", "slug", "validation", "agent_config", "columns")
+        return {name: value for name in names if (value := getattr(task, name)) is not None}
+    return task.model_dump(mode="json", exclude_defaults=True)
+
+
 def step_record(step: Step) -> dict[str, Any]:
-    """Return a step with its kind, fields at their default left out."""
-    return {"kind": step.kind, **step.model_dump(mode="json", exclude_defaults=True, exclude_none=True)}
+    """Return a step with its kind; fields without a value are left out, nested values left to the writer."""
+    record: dict[str, Any] = {"kind": step.kind}
+    made: Any = type(step)
+    for name, empty in _fields(made):
+        value = getattr(step, name)
+        if value is not None and value != empty:
+            record[name] = value
+    return record
+
+
+@cache
+def _fields(kind: Any) -> tuple[tuple[str, Any], ...]:
+    """Return a step's fields, each with the value that says nothing."""
+    empty = {"messages": [], "extra": {}, "tool_calls": [], "citations": [], "done": False}
+    return tuple((field.name, empty.get(field.name)) for field in fields(kind))
 
 
 def run_of(record: Mapping[str, Any]) -> Run:
@@ -90,7 +112,7 @@ def trace_of(record: Mapping[str, Any]) -> Trace:
 def step_of(record: Mapping[str, Any]) -> Any:
     """Return the step a record tells of; one of a kind this version does not know becomes a plain step."""
     kind = STEP_KINDS.get(record.get("kind", "step"))
-    fields = {key: value for key, value in record.items() if key != "kind"}
+    given = {key: value for key, value in record.items() if key != "kind"}
     if kind is None:
-        return Step(source="system", extra=fields)
-    return kind.model_validate(fields)
+        return Step(source="system", extra=given)
+    return kind.model_validate(given)

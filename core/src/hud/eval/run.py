@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from hud.errors import HudError, PromptError
 from hud.eval.failures import Failure, classify
+from hud.eval.ids import new_id
 from hud.types.grade import Grade
 from hud.types.messages import PromptMessage, read
 from hud.types.task import Task
@@ -75,7 +76,7 @@ class Run:
         self.prompt: Any = None
         self.bindings: dict[str, Any] = {}
         self.grade = Grade.ungraded()
-        self.trace = trace or (Trace() if trace_id is None else Trace(trace_id=trace_id))
+        self.trace = trace or Trace(trace_id=trace_id or new_id())
         self.job_id = job_id
         self.group_id = group_id
         self.runtime: str | None = None

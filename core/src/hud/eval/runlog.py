@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from hud.eval.run import Run
 
 
+IN_PROCESS = "local:"
+
+
 class RunLogs:
     """The logs of one job, in `<job-id>.logs`; nothing where the job has no file. An empty one is not kept."""
 
@@ -29,9 +32,9 @@ class RunLogs:
         OUTPUT.set(path)
         return path
 
-    def end(self, path: Path | None) -> None:
-        """Drop the log of a run whose environment printed nothing."""
-        if path is not None:
+    def end(self, path: Path | None, run: Run) -> None:
+        """Drop the log of a run whose environment printed nothing; one served in this process has none."""
+        if path is not None and run.runtime != IN_PROCESS:
             with contextlib.suppress(OSError):
                 if path.stat().st_size == 0:
                     path.unlink()

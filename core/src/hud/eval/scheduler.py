@@ -7,11 +7,11 @@ import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
-from uuid import uuid4
 
 from hud.errors import HudError, StoreError
 from hud.eval.failures import Failure, classify
 from hud.eval.hosting import GraderModels
+from hud.eval.ids import new_id
 from hud.eval.limits import Meter
 from hud.eval.observer import Observer
 from hud.eval.options import Options, agent_name
@@ -154,7 +154,7 @@ class Scheduler:
                 provider = await self._interruptibly(self._provider(row))
             except HudError as exc:
                 failure = exc
-            group_id = uuid4().hex
+            group_id = new_id()
             for _ in range(self.plan.group):
                 if not await self._has_room():
                     return
@@ -254,7 +254,7 @@ class Scheduler:
             await live.drive()
         finally:
             bound.cancel()
-            self._logs.end(log)
+            self._logs.end(log, live.run)
             if not live.abandoned:
                 self._leave()
         if not live.abandoned:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -157,9 +158,13 @@ class LocalClient:
         self._busy = what
 
     async def _bounded(self, work: Any, phase: str, seconds: float) -> dict[str, Any]:
+        result: dict[str, Any]
+        if seconds == math.inf:
+            result = await work
+            return result
         try:
             async with asyncio.timeout(seconds) as limit:
-                result: dict[str, Any] = await work
+                result = await work
                 return result
         except TimeoutError as exc:
             if limit.expired():
