@@ -13,7 +13,14 @@ import pytest
 from hud.capabilities import Capability
 from hud.environment import Environment, current, on_service_loop, serving
 from hud.environment.runner import TaskRunner
-from hud.errors import BadParamsError, SandboxError, TemplateRaisedError, UsageError, WrongStateError
+from hud.errors import (
+    BadParamsError,
+    EnvironmentFault,
+    SandboxError,
+    TemplateRaisedError,
+    UsageError,
+    WrongStateError,
+)
 from hud.testing.backing import UnconfinedWorkspace
 from hud.testing.environments import play, session_of
 
@@ -373,6 +380,54 @@ async def test_the_author_can_use_threads_and_subprocesses() -> None:
 
     async with session_of(env) as session:
         assert (await session.start("task", {}))["prompt"] == "hi works"
+
+
+async def test_cancelling_waits_for_what_runs_on_the_services_loop() -> None:
+    env = Environment("crossing")
+    events: list[str] = []
+    began = threading.Event()
+
+    async def slow() -> None:
+        began.set()
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            await asyncio.sleep(0.05)
+            events.append("ended there")
+
+    @env.template()
+    async def task() -> Play:
+        try:
+            await on_service_loop(slow())
+        finally:
+            events.append("ended here")
+        yield "never"
+
+    async with session_of(env) as session:
+        start = asyncio.ensure_future(session.start("task", {}))
+        assert await asyncio.to_thread(began.wait, 10)
+        await session.cancel()
+        await asyncio.wait([start])
+        assert isinstance(start.exception(), EnvironmentFault)
+    assert events == ["ended there", "ended here"]
+
+
+async def test_what_raises_on_the_services_loop_raises_here() -> None:
+    env = Environment("raises")
+
+    async def fails() -> None:
+        raise LookupError("there")
+
+    @env.template()
+    async def task() -> Play:
+        try:
+            await on_service_loop(fails())
+        except LookupError as error:
+            yield str(error)
+        yield 1.0
+
+    async with session_of(env) as session:
+        assert (await session.start("task", {}))["prompt"] == "there"
 
 
 async def test_host_calls_move_to_the_loop_of_the_connection() -> None:

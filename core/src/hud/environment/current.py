@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Coroutine, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from hud.errors import EnvironmentFault
 
 if TYPE_CHECKING:
     from hud.capability.backing import Backing
@@ -53,14 +56,65 @@ def current() -> TaskContext | None:
 
 
 async def on_service_loop(work: Coroutine[Any, Any, T]) -> T:
-    """Run `work` on the loop that serves the wire and return its result; cancelling cancels it there.
+    """Run `work` on the loop that serves the wire and return its result.
 
-    Where the caller already is on that loop, or outside of any served environment, it is simply awaited.
+    Cancelling cancels it there and waits for its end; a second cancellation no longer waits. Where the caller already
+    is on that loop, or outside of any served environment, it is simply awaited.
     """
     loop = service_loop.get()
     if loop is None or loop is asyncio.get_running_loop():
         return await work
-    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, loop))
+    crossing = _Crossing(work, loop)
+    try:
+        return await asyncio.shield(crossing.outcome)
+    except asyncio.CancelledError:
+        if not crossing.outcome.done():
+            crossing.cancel()
+            await asyncio.wait([crossing.outcome])
+        if not crossing.outcome.cancelled():
+            crossing.outcome.exception()  # seen: the cancellation is what the caller hears
+        raise
+
+
+class _Crossing(Generic[T]):
+    """Work of this loop done on another; `outcome` is this loop's future for it."""
+
+    def __init__(self, work: Coroutine[Any, Any, T], there: asyncio.AbstractEventLoop) -> None:
+        self._here = asyncio.get_running_loop()
+        self._there = there
+        self._work = work
+        self._task: asyncio.Task[T] | None = None
+        self.outcome: asyncio.Future[T] = self._here.create_future()
+        try:
+            there.call_soon_threadsafe(self._begin)
+        except RuntimeError:
+            work.close()
+            raise EnvironmentFault("the environment has been shut down") from None
+
+    def cancel(self) -> None:
+        self._there.call_soon_threadsafe(self._cancel)
+
+    def _begin(self) -> None:
+        self._task = self._there.create_task(self._work)
+        self._task.add_done_callback(self._ended)
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    def _ended(self, task: asyncio.Task[T]) -> None:
+        with contextlib.suppress(RuntimeError):  # the author's loop has ended
+            self._here.call_soon_threadsafe(self._settle, task)
+
+    def _settle(self, task: asyncio.Task[T]) -> None:
+        if self.outcome.done():
+            return
+        if task.cancelled():
+            self.outcome.cancel()
+        elif (error := task.exception()) is not None:
+            self.outcome.set_exception(error)
+        else:
+            self.outcome.set_result(task.result())
 
 
 class HostOnServiceLoop:

@@ -153,3 +153,6 @@ async def _kill(process: asyncio.subprocess.Process) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     await process.wait()
+    # What left the group may hold the pipes open: they are closed here, not read to their end.
+    process._transport.close()  # type: ignore[attr-defined] # asyncio has no public way
+    await asyncio.sleep(0)
