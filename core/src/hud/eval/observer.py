@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hud.eval.record import run_of, run_record
 from hud.plugins.events import JobFinished, JobStarted, OpenSink, Redact, RolloutFinished, RolloutStarted
+from hud.values import plain
 
 if TYPE_CHECKING:
     from hud.eval.job import Job
@@ -123,7 +124,7 @@ class Observer:
         if self._writer is not None:
             place = await self._writer.finished(run_record(run))
         if self._sinks:
-            await self._to_sinks("rollout", run_record(run))
+            await self._to_sinks("rollout", plain(run_record(run)))
         if self._on_finished and started:
             await self._host.rollout_finished(
                 RolloutFinished(
@@ -170,15 +171,16 @@ def redactor(host: PluginHost) -> Redactor | None:
         return None
 
     def redact(kind: str, record: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        # The hook is promised JSON's types; a value it does not know it would let pass, secrets and all.
+        kept: dict[str, Any] = plain(record)
         if kind != "rollout":
-            return host.redact(Redact(kind="job" if kind == "job" else "error", record=record))
-        kept = dict(record)
-        steps = (host.redact(Redact(kind="step", record=step)) for step in record["steps"])
+            return host.redact(Redact(kind="job" if kind == "job" else "error", record=kept))
+        steps = (host.redact(Redact(kind="step", record=step)) for step in kept["steps"])
         kept["steps"] = [step for step in steps if step is not None]
         for part in ("grade", "failure"):
-            if record.get(part) is not None:
+            if kept.get(part) is not None:
                 as_kind = "grade" if part == "grade" else "error"
-                kept[part] = host.redact(Redact(kind=as_kind, record=record[part]))
+                kept[part] = host.redact(Redact(kind=as_kind, record=kept[part]))
         return host.redact(Redact(kind="grade", record=kept))
 
     return redact

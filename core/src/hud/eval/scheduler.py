@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -76,6 +76,7 @@ class Scheduler:
         """Whether the scheduling waits for a row or its placement, where `stop` may interrupt it."""
         self._broken: StoreError | None = None
         self._placements = Placements(plan.runtime)
+        self._known: Any = None
         self._logs = RunLogs(job)
 
     @property
@@ -146,14 +147,16 @@ class Scheduler:
 
     async def _schedule(self) -> None:
         index = 0
-        rows = aiter(_each(self.plan.rows))
-        while await self._has_room() and (row := await self._interruptibly(anext(rows, None))) is not None:
-            provider: Any = None
-            failure: Exception | None = None
-            try:
-                provider = await self._interruptibly(self._provider(row))
-            except HudError as exc:
-                failure = exc
+        rows = self.plan.rows
+        later = aiter(rows) if isinstance(rows, AsyncIterable) else None
+        now = iter(()) if isinstance(rows, AsyncIterable) else iter(rows)
+        while await self._has_room():
+            row = next(now, None) if later is None else await self._interruptibly(anext(later, None))
+            if row is None:
+                return
+            provider, failure = self._known, None
+            if provider is None or row.runtime_config is not None:
+                provider, failure = await self._interruptibly(self._provider(row))
             group_id = new_id()
             for _ in range(self.plan.group):
                 if not await self._has_room():
@@ -169,11 +172,20 @@ class Scheduler:
         finally:
             self._waiting_for_row = False
 
-    async def _provider(self, row: Task) -> Any:
-        """Return the row's placement, entered for the length of the job where it wants to be."""
-        provider = await self._placements.provider_for(row)
+    async def _provider(self, row: Task) -> tuple[Any, HudError | None]:
+        """Return the row's placement, entered for the length of the job where it wants to be, or why it has none."""
+        try:
+            provider = await self._placements.provider_for(row)
+        except HudError as exc:
+            return None, exc
         self._widen(provider)
-        return provider
+        if (
+            self.plan.runtime is not None
+            and not isinstance(self.plan.runtime, str)
+            and row.runtime_config is None
+        ):
+            self._known = provider  # what the user gave, for every row that asks for nothing
+        return provider, None
 
     def _widen(self, provider: Any) -> None:
         if self.plan.max_concurrent is None:
@@ -303,12 +315,3 @@ class Scheduler:
     async def _change(self) -> None:
         self._room = asyncio.get_running_loop().create_future()
         await self._room
-
-
-async def _each(rows: Rows) -> AsyncIterator[Task]:
-    if isinstance(rows, AsyncIterable):
-        async for row in rows:
-            yield row
-        return
-    for row in rows:
-        yield row

@@ -173,9 +173,9 @@ class LocalClient:
 
     async def _ending(self, work: Any) -> None:
         """Wait for an end that the service bounds to 2 s, and not much longer should it fail to."""
-        task = asyncio.ensure_future(work)
-        done, _ = await asyncio.wait({task}, timeout=CLEANUP_REPLY_S + 1.0)
-        if not done:
-            task.cancel()
-            return
-        task.result()
+        try:
+            async with asyncio.timeout(CLEANUP_REPLY_S + 1.0) as limit:
+                await work
+        except TimeoutError:
+            if not limit.expired():
+                raise
