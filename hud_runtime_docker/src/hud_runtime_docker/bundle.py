@@ -7,6 +7,7 @@ the distributions an environment asks for, all with compiled bytecode.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
@@ -23,6 +25,8 @@ from hud.errors import RuntimeStartError
 
 GUEST = "/opt/hud"
 """Where the bundle is mounted in a container."""
+UNUSED_S = 3 * 86400.0
+"""How long a bundle is kept after it was last asked for."""
 
 _UNUSED = (
     "test",
@@ -47,8 +51,10 @@ def bundle_for(distributions: Iterable[str]) -> Path:
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hud" / "bundles"
     made = home / f"{sys.implementation.cache_tag}-{key}"
     if made.is_dir():
+        os.utime(made)
         return made
     home.mkdir(parents=True, exist_ok=True)
+    _forget_unused(home)
     scratch = Path(tempfile.mkdtemp(prefix=".making-", dir=home))
     try:
         _fill(scratch, wanted)
@@ -61,6 +67,14 @@ def bundle_for(distributions: Iterable[str]) -> Path:
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return made
+
+
+def _forget_unused(home: Path) -> None:
+    """Remove bundles nobody has asked for lately; one that a container still uses was asked for when it started."""
+    for old in home.iterdir():
+        with contextlib.suppress(OSError):
+            if time.time() - old.stat().st_mtime > UNUSED_S:
+                shutil.rmtree(old)
 
 
 def command(*arguments: str) -> list[str]:
