@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import click
@@ -20,29 +21,40 @@ def findings(folder: Path) -> Iterator[Finding]:
     """Yield what every check found: core's, then those of plugins. A check that fails is a finding of its own."""
     for check in machine.CHECKS:
         yield from _guarded(check)
-    yield from _guarded(_settings)
-    yield from _guarded(lambda: _plugins(folder))
+    wrong = list(_guarded(settings))
+    yield from wrong
+    if not wrong:  # what loads is told by settings, so that plugins cannot be judged without them
+        yield from _guarded(partial(plugins, folder))
+
+
+def settings() -> Iterator[Finding]:
+    """Check hud.toml, and .hud_eval.toml."""
+    from hud.cli import eval_config
+    from hud.errors import ConfigError
+
+    try:
+        eval_config.read(Path.cwd())
+    except ConfigError as exc:
+        yield Finding(
+            level="error", title="a configuration file is wrong", detail=str(exc), fix="mend that line"
+        )
+
+
+def plugins(folder: Path) -> Iterator[Finding]:
+    """Ask the plugins, and the host about them."""
+    from hud.plugins import current_host
+
+    yield from asyncio.run(current_host().doctor(Doctor(folder=str(folder))))
 
 
 def _guarded(check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
     try:
         yield from check()
     except Exception as exc:  # noqa: BLE001 - one check that cannot run must not hide what the others found
-        name = getattr(check, "__name__", "check").strip("_").replace("_", " ")
+        name = getattr(check, "func", check).__name__
         yield Finding(
             level="warning", title=f"the check of {name} failed", detail=f"{type(exc).__name__}: {exc}"
         )
-
-
-def _settings() -> Iterator[Finding]:
-    return iter(())
-
-
-def _plugins(folder: Path) -> Iterator[Finding]:
-    from hud.plugins import current_host
-
-    event = Doctor(folder=str(folder))
-    yield from asyncio.run(current_host().doctor(event))
 
 
 @click.command()

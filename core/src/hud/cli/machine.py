@@ -1,10 +1,11 @@
-"""What `hud doctor` looks at on this machine: Python, distributions, memory, limits, sandboxes, leftovers."""
+"""What `hud doctor` looks at on this machine: Python, distributions, capacity, views, sandboxes, leftovers."""
 
 from __future__ import annotations
 
 import os
 import platform
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from hud.plugins.events import Finding
 
 MIB = 1024 * 1024
 LEAST_FREE_MIB = 512
-LEAST_DESCRIPTORS = 1024
+FEW = 4
 
 
 def python() -> Iterator[Finding]:
@@ -39,51 +40,72 @@ def distributions() -> Iterator[Finding]:
     yield from other_distributions_of_hud()
 
 
-def memory() -> Iterator[Finding]:
-    """Check what rollouts may use."""
-    try:
-        text = Path("/proc/meminfo").read_text(encoding="ascii")
-    except OSError:
-        return
-    sizes = {line.split(":")[0]: int(line.split()[1]) // 1024 for line in text.splitlines()}
-    total, free = sizes["MemTotal"], sizes.get("MemAvailable", sizes["MemFree"])
-    title = f"memory: {free} MiB of {total} MiB available, {os.cpu_count()} cores"
-    if free < LEAST_FREE_MIB:
-        yield Finding(
-            level="warning", title=title, detail="rollouts will wait for memory", fix="end other programs"
-        )
+def capacity() -> Iterator[Finding]:
+    """Check how many local rollouts fit at once: memory, processes, open files."""
+    from hud.runtime.admission import local_capacity
+
+    found = local_capacity()
+    title = f"room for {found.children} local rollouts at once ({found.memory_mb:.0f} MB free, {os.cpu_count()} cores)"
+    detail = (
+        f"memory allows {found.by_memory}, processes {found.by_processes}, open files {found.by_descriptors}"
+    )
+    if found.children < FEW:
+        yield Finding(level="warning", title=title, detail=detail, fix=found.raise_it)
     else:
-        yield Finding(level="ok", title=title)
-
-
-def limits() -> Iterator[Finding]:
-    """Check the limits on descriptors and processes."""
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    title = f"open files: {soft} (at most {hard})"
-    if soft < LEAST_DESCRIPTORS:
-        yield Finding(
-            level="warning",
-            title=title,
-            detail="each rollout needs about ten",
-            fix=f"ulimit -n {min(hard, 65536)}",
-        )
-    else:
-        yield Finding(level="ok", title=title)
-    processes = resource.getrlimit(resource.RLIMIT_NPROC)[0]
-    if processes != resource.RLIM_INFINITY and processes < 512:
-        yield Finding(
-            level="warning",
-            title=f"processes: {processes}",
-            detail="each local rollout is at least one",
-            fix="ulimit -u 4096",
-        )
+        yield Finding(level="ok", title=title, detail=detail)
 
 
 def views() -> Iterator[Finding]:
-    """Check how rollouts get their private copy of a project."""
-    return iter(())
+    """Check how rollouts get their private view of a project, by making one."""
+    if sys.platform != "linux":
+        yield Finding(
+            level="note",
+            title=f"no private views of projects on {platform.system()}",
+            detail="what an environment writes beside its source stays there",
+        )
+        return
+    import tempfile
+
+    from hud.runtime.folders import upper_root
+
+    folder = Path(tempfile.mkdtemp(prefix="probe-", dir=upper_root()))
+    try:
+        (folder / "project").mkdir()
+        done = subprocess.run(
+            [sys.executable, "-c", _PROBE, str(folder)],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=20,
+        )
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    if done.returncode == 0:
+        yield Finding(level="ok", title="private views of projects: overlay")
+    else:
+        yield Finding(
+            level="note",
+            title="private views of projects are copies",
+            detail=f"the kernel refuses an overlay here: {done.stderr.strip().rpartition(chr(10))[2]}",
+            fix="for projects over 200 MB use a file system with reflinks, a container with more rights, "
+            'or LocalRuntime(view="shared")',
+        )
+
+
+_PROBE = """
+import os, sys
+from pathlib import Path
+from hud.runtime import linux
+from hud.runtime.overlay import mount_overlay
+
+folder = Path(sys.argv[1])
+uid, gid = os.getuid(), os.getgid()
+linux.unshare(linux.NEW_MOUNTS | (linux.NEW_USERS if uid else 0))
+if uid:
+    linux.map_own_ids(uid, gid)
+linux.follow_mounts_privately()
+mount_overlay({"root": str(folder / "project"), "roots": [], "visible": []}, folder / "upper")
+"""
 
 
 def sandboxes() -> Iterator[Finding]:
@@ -186,8 +208,7 @@ def _user() -> str:
 CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     python,
     distributions,
-    memory,
-    limits,
+    capacity,
     views,
     sandboxes,
     docker,

@@ -16,6 +16,7 @@ from hud.cli.eval_request import json_object
 from hud.errors import UsageError
 
 if TYPE_CHECKING:
+    from hud.environment.template import Template
     from hud.types.task import Task
 
 _source = click.option("--source", "-s", default=".", show_default=True, help="Where the tasks are.")
@@ -137,22 +138,47 @@ def _row(
     """Return template, arguments and row of TASK. A served environment is asked by template id alone."""
     if url is not None:
         return name, args, None
-    from hud.environment.loading import load_environment
+    rows = _rows(source)
+    if not args and name in rows:
+        row = rows[name]
+    else:
+        template = _template(name, rows, source)
+        try:
+            row = template(**args)
+        except TypeError as exc:
+            raise UsageError(str(exc)) from exc
+    return row.id, row.args, row
+
+
+def _rows(source: str) -> dict[str, Task]:
+    """Return the rows of the source by slug; none where all it has is templates that need arguments."""
+    from hud.errors import TasksetError
     from hud.eval.taskset import Taskset
 
-    if not args:
-        rows = Taskset.from_file(source)
-        if name in rows:
-            row = rows[name]
-            return row.id, row.args, row
-    env = load_environment(source)
-    template = env.templates.get(name)
-    if template is None:
-        raise UsageError(
-            f"{source} has neither a task {name!r} nor a template of that name; `hud task list` lists"
-        )
-    row = template(**args)
-    return row.id, row.args, row
+    try:
+        return dict(Taskset.from_file(source).items())
+    except TasksetError:
+        return {}
+
+
+def _template(name: str, rows: dict[str, Task], source: str) -> Template:
+    """Return the template called `name`: of the rows' environments, else of the one the source declares."""
+    from difflib import get_close_matches
+
+    from hud.environment.env import Environment
+    from hud.environment.loading import load_environment
+
+    live = [row.source for row in rows.values() if isinstance(row.source, Environment)]
+    known: dict[str, Template] = {}
+    for env in live or [load_environment(source)]:
+        known |= env.templates
+    if name in known:
+        return known[name]
+    close = get_close_matches(name, [*rows, *known], n=3)
+    meant = f"; did you mean {' or '.join(close)}?" if close else ""
+    raise UsageError(
+        f"{source} has neither a task nor a template {name!r}{meant} `hud task list` lists the tasks"
+    )
 
 
 @asynccontextmanager
