@@ -32,8 +32,8 @@ def failure_fragment(exc: BaseException, phase: str, *, debug: bool = False) -> 
         "phase": phase,
         "retryable": bool(getattr(exc, "retryable", False)),
     }
-    if isinstance(exc, errors.TemplateRaisedError) and exc.author_traceback and debug:
-        data["traceback"] = exc.author_traceback
+    if debug and getattr(exc, "author_traceback", ""):
+        data["traceback"] = exc.author_traceback  # type: ignore[attr-defined] # a grader's error has one too
     elif debug:
         data["traceback"] = "".join(traceback.format_exception(exc))[-64_000:]
     return error_fragment(code, message, data)
