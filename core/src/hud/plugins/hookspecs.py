@@ -213,7 +213,7 @@ class HookSpecs:
 
         Fires: once a job, before `hud_job_started`.
         Dispatch: collect; in order, each within 5 s. The job closes each sink once.
-        Returns: an object with the methods of `hud.store.writer.Sink`, or None.
+        Returns: an object with the methods of `hud.store.sink.Sink`, or None.
         On an exception: reported and counted; the job runs without this sink.
         Used by: exporters of traces.
         """
