@@ -316,8 +316,8 @@ class HudClient:
         try:
             async with asyncio.timeout(self._settings.grade_s) as limit:
                 while True:
+                    await self._connected()
                     try:
-                        await self._connected()
                         reply = await self._call("tasks.grade", params, self._settings.grade_s, "grade")
                         break
                     except ConnectionLostError:

@@ -164,7 +164,8 @@ class _Relay(asyncio.BufferedProtocol):
 
     def __init__(self, splice: TransportSplice) -> None:
         self._splice = splice
-        self._buffer = bytearray(SPLICE_BYTES // 4)
+        # A view, since asyncio's TLS slices what it is given, and a slice of a bytearray is a copy.
+        self._buffer = memoryview(bytearray(SPLICE_BYTES // 4))
         self.transport: asyncio.Transport | None = None
         self.done = False
 
@@ -173,7 +174,7 @@ class _Relay(asyncio.BufferedProtocol):
         self.transport = transport
         transport.set_write_buffer_limits(high=SPLICE_BYTES)
 
-    def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002 - asyncio's signature
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
         return self._buffer
 
     def buffer_updated(self, count: int) -> None:
@@ -181,7 +182,7 @@ class _Relay(asyncio.BufferedProtocol):
         if target is None:
             return
         # A transport may keep what it could not send at once; a copy keeps our buffer free for the next read.
-        target.write(bytes(memoryview(self._buffer)[:count]))
+        target.write(bytes(self._buffer[:count]))
 
     def pause_writing(self) -> None:
         if self.other.transport is not None:
@@ -194,12 +195,13 @@ class _Relay(asyncio.BufferedProtocol):
     def eof_received(self) -> bool:
         self.done = True
         target = self.other.transport
-        if target is not None and target.can_write_eof():
+        halves = self.transport is not None and self.transport.can_write_eof()
+        if halves and target is not None and target.can_write_eof():
             with contextlib.suppress(OSError):  # it was reset meanwhile; its own connection_lost will say so
                 target.write_eof()
             self._splice.ended()
             return True
-        self._splice.close()  # TLS ends both ways at once
+        self._splice.close()  # asyncio's TLS cannot end one direction alone
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature

@@ -135,8 +135,10 @@ class TunnelOpener:
         try:
             near.setblocking(False)
             splice = TransportSplice()
+            bridge, _ = await asyncio.get_running_loop().create_connection(lambda: splice.right, sock=far)
+            bridge.pause_reading()
             await self._handed_over(lambda: splice.left)
-            await asyncio.get_running_loop().create_connection(lambda: splice.right, sock=far)
+            bridge.resume_reading()
         except BaseException:
             near.close()
             far.close()

@@ -120,9 +120,8 @@ class Tunnels:
         self._live.add(splice)
         splice.left.connection_made(transport)
         transport.set_protocol(splice.left)
-        loop = self._server.loop
-        far, _ = await loop.create_connection(lambda: splice.right, sock=backing)
         transport.write(reply)
+        far, _ = await self._server.loop.create_connection(lambda: splice.right, sock=backing)
         if early:
             far.write(early)
         if transport.is_closing():
