@@ -32,8 +32,9 @@ def failure_fragment(exc: BaseException, phase: str, *, debug: bool = False) -> 
         "phase": phase,
         "retryable": bool(getattr(exc, "retryable", False)),
     }
-    if debug and getattr(exc, "author_traceback", ""):
-        data["traceback"] = exc.author_traceback  # type: ignore[attr-defined] # a grader's error has one too
+    theirs: str = getattr(exc, "author_traceback", "")  # a grader's error has one too
+    if debug and theirs:
+        data["traceback"] = theirs
     elif debug:
         data["traceback"] = "".join(traceback.format_exception(exc))[-64_000:]
     return error_fragment(code, message, data)
