@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hud.errors import ConfigError, UsageError
+from hud.eval.collector import rare_collections
 from hud.eval.deadlines import Deadlines
 from hud.eval.failures import Failure
 from hud.eval.job import Job
@@ -186,7 +187,7 @@ class JobSession:
             self._scheduler.stop(self._stop_because)
         try:
             count = len(rows) * self.job.group if isinstance(rows, Sized) else None
-            with Watchdog(self._scheduler.is_overdue, self._wedged):
+            with rare_collections(), Watchdog(self._scheduler.is_overdue, self._wedged):
                 await observer.job_started(count, self._described())
                 await self._scheduler.run()
         finally:
