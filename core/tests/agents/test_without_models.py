@@ -368,8 +368,3 @@ def test_an_unknown_agent_is_told_with_what_was_looked_for() -> None:
 def test_an_absent_plugins_agent_has_its_install_line(name: str) -> None:
     with isolated_host(), pytest.raises(PluginNotInstalledError, match="pip install hud-agent-claude"):
         agent_named(name)
-
-
-def test_keys_are_not_taken_by_create_agent() -> None:
-    with pytest.raises(ConfigError, match="create_agent takes no api_key"):
-        create_agent("m-1", api_key="secret")

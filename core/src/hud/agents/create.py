@@ -4,25 +4,32 @@ from __future__ import annotations
 
 from typing import Any
 
-from hud.errors import ConfigError
+from hud.errors import UsageError
+
+COMPATIBLE = "openai_compatible"
+"""The agent for models that no plugin knows by name, behind a server or gateway that is named."""
 
 
 def create_agent(model: str, **config: Any) -> Any:
     """Return the agent that drives `model`, or the one of that kind (`claude`), with `config` for its configuration.
 
-    No network is asked and no account is needed: installed plugins say which models they drive, and each finds the
-    key it needs (the provider's own, else the platform's gateway) when it first calls.
+    No network is asked and no account is needed: installed plugins say which models they drive. A model that none
+    knows is spoken to in Chat Completions where `base_url` (or `gateway=True`) says where it is. `api_key` goes into
+    no record.
 
     Raises:
-        ConfigError: an unknown key; `api_key` and `base_url` are not taken here, so that no key ends in a record.
+        ConfigError: an unknown key or wrong value, or nothing can serve the model; says what was looked for.
+        UsageError: no agent drives it; lists close names.
         PluginNotInstalledError: an absent plugin drives the model; has the install line.
     """
-    refused = sorted({"api_key", "base_url"} & set(config))
-    if refused:
-        raise ConfigError(
-            f"create_agent takes no {' or '.join(refused)}: set the provider's variables, or make the agent's class "
-            "with a client of your own"
-        )
     from hud.agents.names import agent_named
 
-    return agent_named(model, **config)
+    placed = config.get("base_url") or config.get("gateway")
+    if placed and ":" in model and not model.startswith("arn:"):
+        return agent_named(COMPATIBLE, model=model, **config)  # `llama3:8b` is no module with an attribute
+    try:
+        return agent_named(model, **config)
+    except UsageError as unknown:
+        if type(unknown) is not UsageError or not placed:
+            raise
+        return agent_named(COMPATIBLE, model=model, **config)

@@ -20,7 +20,7 @@ def agent_named(name: str, **config: Any) -> Any:
         PluginNotInstalledError: a plugin that is not installed provides it; has the install line.
         ConfigError: `config` does not fit.
     """
-    if ":" in name and "@" not in name:
+    if ":" in name and "@" not in name and not name.startswith("arn:"):  # an ARN is a model of Bedrock
         return _from_module(name, config)
     from hud.plugins.host import current_host
 

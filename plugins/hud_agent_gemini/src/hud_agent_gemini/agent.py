@@ -116,22 +116,22 @@ class GeminiAgent(ProviderAgent[GeminiConfig]):
         if config.citations_enabled and "google_search" not in hosted:
             hosted.append("google_search")
         declared = declare(request.tools, self.natives(), hosted, config.excluded_predefined_functions)
-        body = {
-            "model": config.model,
-            "contents": render(request.conversation),
-            "config": self._options(request, declared),
-        }
         async with self.client() as client:
+            from google.genai import types
+
+            # As the SDK's own types: what is given as plain data keeps its spelling within.
+            options = self._options(request)
+            options["tools"] = [types.Tool.model_validate(tool) for tool in declared.tools] or None
+            contents = [types.Content.model_validate(content) for content in render(request.conversation)]
+            body = {"model": config.model, "contents": contents, "config": options}
             chunks = await self.limited(lambda: self._send(client, body, request), request.deadline)
         return self._reply(chunks, declared)
 
-    def _options(self, request: Request, declared: Declared) -> dict[str, Any]:
+    def _options(self, request: Request) -> dict[str, Any]:
         config = self.config
         options: dict[str, Any] = {"automatic_function_calling": {"disable": True}}
         if request.conversation.system:
             options["system_instruction"] = request.conversation.system
-        if declared.tools:
-            options["tools"] = declared.tools
         for name in ("temperature", "top_p", "top_k", "max_output_tokens"):
             if (value := getattr(config, name)) is not None:
                 options[name] = value

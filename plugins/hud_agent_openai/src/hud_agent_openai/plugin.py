@@ -27,6 +27,7 @@ def hud_agents() -> list[AgentKind]:
             target="hud_agent_openai.chat:OpenAIChatAgent",
             config="hud_agent_openai.chat:OpenAIChatConfig",
             summary="Any model behind a server that speaks Chat Completions",
+            models=("gpt-oss*",),
             credentials=("OPENAI_API_KEY",),
             dialects=("openai-chat",),
             exports={

@@ -63,15 +63,19 @@ def _said(content: Mapping[str, Any]) -> Iterator[Said]:
     if results:
         yield Said("tool", results=results)
     text = _text(parts)
-    images = sum("inlineData" in p for p in parts)
+    images = sum(_is_image(p) for p in parts)
     if text or images or not results:
         yield Said("user", text, images)
+
+
+def _is_image(part: Mapping[str, Any]) -> bool:
+    return "inlineData" in part or "inline_data" in part  # the API reads both spellings
 
 
 def _result(answer: Mapping[str, Any]) -> Result:
     given = answer.get("response") or {}
     text = str(given.get("output") or given.get("error") or given.get("result") or given)
-    images = sum("inlineData" in p for p in answer.get("parts") or [])
+    images = sum(_is_image(p) for p in answer.get("parts") or [])
     return Result(answer.get("id") or answer["name"], text, images, "error" in given)
 
 

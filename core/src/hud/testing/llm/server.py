@@ -253,7 +253,7 @@ def _key_of(request: HttpRequest) -> str:
 
 def _tokens(text: str) -> int:
     """Count an image as one of its own; base64 is no text."""
-    images = text.count('"base64"') + text.count("data:image/") + text.count('"inlineData"')
+    images = sum(text.count(mark) for mark in ('"base64"', "data:image/", '"inlineData"', '"inline_data"'))
     if images:
         return images * IMAGE_TOKENS
     return len(text) // 4
