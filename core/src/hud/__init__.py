@@ -1,8 +1,8 @@
 """hud: define an environment once, run any agent on any task in it, anywhere."""
 
-from typing import TYPE_CHECKING
-
 from hud.plugins.lazy import lazy_names
+
+TYPE_CHECKING = False  # what checkers take for typing's, without its import
 
 if TYPE_CHECKING:
     from hud.environment.env import Environment as Environment

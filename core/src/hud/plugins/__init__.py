@@ -3,9 +3,9 @@
 A declaration module imports this package and nothing heavy: `from hud.plugins import RuntimeKind, hookimpl`.
 """
 
-from typing import TYPE_CHECKING
-
 from hud.plugins.lazy import lazy_names
+
+TYPE_CHECKING = False  # what checkers take for typing's, without its import
 
 if TYPE_CHECKING:
     from hud.plugins.events import Doctor as Doctor

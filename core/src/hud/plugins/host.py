@@ -252,11 +252,10 @@ class PluginHost:
         return [sink for _, sink in answers]
 
     async def doctor(self, event: Doctor) -> list[Finding]:
-        """Collect the findings of `hud_doctor`, after those of the host itself and of the installation."""
+        """Collect the findings of `hud_doctor`, after those of the host itself."""
         from hud.plugins.events import Finding
-        from hud.plugins.findings import other_distributions_of_hud
 
-        found = [*other_distributions_of_hud(), *self.findings()]
+        found = self.findings()
 
         def report(implementation: Implementation, error: BaseException) -> None:
             self._report(implementation, error)

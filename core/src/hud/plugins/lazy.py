@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
-from importlib import import_module
-from typing import Any
+
+TYPE_CHECKING = False  # what checkers take for typing's; `import hud` costs a third without that import
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
 
 
 def lazy_names(
@@ -24,8 +27,7 @@ def lazy_names(
     def __getattr__(name: str) -> Any:  # noqa: N807 - the name PEP 562 gives
         target = core.get(name)
         if target is not None:
-            home, _, attribute = target.partition(":")
-            value = getattr(import_module(home), attribute)
+            value = _imported(target)
             setattr(sys.modules[module], name, value)
             return value
         if not name.startswith("_"):
@@ -57,8 +59,13 @@ def _outrank_submodules(module: str, core: Mapping[str, str]) -> None:
         return
 
     def public(name: str) -> property:
-        home, _, attribute = core[name].partition(":")
-        return property(lambda _: getattr(import_module(home), attribute), lambda _, _submodule: None)
+        return property(lambda _: _imported(core[name]), lambda _, _submodule: None)
 
     package = sys.modules[module]
     package.__class__ = type("Package", (type(package),), {name: public(name) for name in hidden})
+
+
+def _imported(target: str) -> Any:
+    home, _, attribute = target.partition(":")
+    __import__(home)
+    return getattr(sys.modules[home], attribute)
