@@ -25,8 +25,9 @@ class World:
     `held` names what is acquired and not given back.
     """
 
-    def __init__(self, stop_at: str | None = None, yields: int = 0) -> None:
+    def __init__(self, stop_at: str | None = None, yields: int = 0, then: str | None = None) -> None:
         self.stop_at = stop_at
+        self.then = then
         self.yields = yields
         self.held: list[str] = []
         self.reached = asyncio.Event()
@@ -36,7 +37,7 @@ class World:
     async def at(self, point: str) -> None:
         for _ in range(self.yields):
             await asyncio.sleep(0)
-        if point == self.stop_at:
+        if point in (self.stop_at, self.then):
             self.reached.set()
             await self.free.wait()
 
@@ -74,9 +75,6 @@ class World:
     async def cancel(self) -> None:
         await self.at("cancel")
         self.held.remove("task")
-
-    async def bye(self) -> None:
-        await self.at("bye")
 
     async def agent(self, run: Run) -> str:
         self.held.append("agent")
@@ -168,15 +166,14 @@ def test_a_cancellation_while_the_place_is_given_back_waits_for_it() -> None:
     asyncio.run(main())
 
 
-def test_a_peer_that_never_says_goodbye_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_peer_that_never_acknowledges_a_cancel_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hud.eval.phases.FAREWELL_S", 0.05)
 
     async def main() -> None:
-        world = World("bye")
+        world = World("act", then="cancel")
         job, _ = await run_and_cancel(world, after=None)
-        assert world.held == []
-        assert [run.reward for run in job.runs] == [1.0]
-        assert [problem.type for problem in job.runs[0].problems] == ["PhaseTimeoutError"]
+        assert world.held == ["task"]
+        assert [run.trace.status for run in job.runs] == ["cancelled"]
 
     asyncio.run(main())
 

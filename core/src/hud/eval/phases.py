@@ -32,7 +32,7 @@ Connector: TypeAlias = Callable[["Runtime", "Task", "Run"], AbstractAsyncContext
 PlaceRow: TypeAlias = Callable[["Task"], Awaitable[Any]]
 
 FAREWELL_S = 2.0
-"""What ending a session politely may take before the connection is simply closed."""
+"""What cancelling a task may take before its connection is simply closed."""
 
 
 class Attempt:
@@ -59,7 +59,6 @@ class Attempt:
         self.phase: Phase = "place"
         self.runtime: Runtime | None = None
         self.client: Any = None
-        self.verifier_client: Any = None
         self.owing: list[Any] = []
         """Clients with a task that nothing has graded or cancelled yet."""
         self.stack = AsyncExitStack()
@@ -231,21 +230,19 @@ async def _verifier_client(attempt: Attempt, verifier: Task) -> Any:
     runtime = await attempt.within("place", attempt.stack.enter_async_context(provider(verifier)))
     entering = attempt.stack.enter_async_context(attempt.connector(runtime, verifier, attempt.run))
     seconds = _ready_seconds(runtime, attempt.deadlines)
-    attempt.verifier_client = await attempt.within("connect", entering, seconds)
-    return attempt.verifier_client
+    return await attempt.within("connect", entering, seconds)
 
 
 async def release(attempt: Attempt, seconds: float) -> None:
     """End the sessions and give back what was placed, latest first; what fails here is noted with the run."""
     run = attempt.run
-    clients = [client for client in (attempt.verifier_client, attempt.client) if client is not None]
     try:
-        if clients:
-            await attempt.within("release", _farewell(attempt, clients), min(seconds, 3 * FAREWELL_S))
+        if attempt.owing:
+            await attempt.within("release", _cancel_tasks(attempt), min(seconds, 3 * FAREWELL_S))
     except Exception as exc:  # noqa: BLE001 - the placement is given back whatever became of the session
         run.problems.append(classify(exc, "release"))
     run.attach(None)
-    attempt.client = attempt.verifier_client = None
+    attempt.client = None
     try:
         await attempt.within("release", attempt.stack.aclose(), seconds)
     except Exception as exc:  # noqa: BLE001 - a teardown that fails does not change what was graded
@@ -253,12 +250,11 @@ async def release(attempt: Attempt, seconds: float) -> None:
     attempt.timer.close()
 
 
-async def _farewell(attempt: Attempt, clients: list[Any]) -> None:
-    for client in clients:
+async def _cancel_tasks(attempt: Attempt) -> None:
+    """End tasks that nothing graded; a session whose task is over ends with its connection, with no call of its own."""
+    for client in attempt.owing:
         try:
-            if client in attempt.owing:
-                async with asyncio.timeout(FAREWELL_S):
-                    await client.cancel()
-            await client.bye()
+            async with asyncio.timeout(FAREWELL_S):
+                await client.cancel()
         except (ConnectionLostError, RuntimeDiedError, TimeoutError):
             continue  # its connection is closed next; there is nothing more to say on it
