@@ -40,8 +40,8 @@ def test_every_core_name_resolves(module: str) -> None:
     package = __import__(module, fromlist=["_"])
     for name, target in package._CORE.items():
         assert getattr(package, name) is not None, target
-    with pytest.raises(AttributeError, match="has no attribute 'Enviroment'"):
-        _ = package.Enviroment
+    with pytest.raises(AttributeError, match="has no attribute 'Environmentt'"):
+        _ = package.Environmentt
 
 
 def test_star_imports_touch_no_plugin(site: Any) -> None:
