@@ -18,7 +18,9 @@ HUD = str(Path(sys.executable).with_name("hud"))
 
 def _blocks(page: str) -> list[str]:
     """Return a page's Python blocks."""
-    return re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    return re.findall(
+        r"^```python\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
 
 
 def _run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:

@@ -10,13 +10,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
+import asyncssh
 import pytest
 
-from hud.testing.llm import ModelServer
+from hud.testing.llm.background import serving
 from hud_grader_llm.testing import verdict
 
 HUD = Path(sys.executable).with_name("hud")
@@ -104,36 +103,48 @@ def seed(tmp_path: Path) -> Path:
 @pytest.fixture
 def model() -> Iterator[dict[str, str]]:
     """Variables under which a simulated provider answers agents, and judges with MET."""
-    with _served(verdict("MET")) as url:
-        yield {"ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": "sk-test"}
+    with serving(verdict("MET")) as server:
+        yield {"ANTHROPIC_BASE_URL": server.url, "ANTHROPIC_API_KEY": "sk-test"}
 
 
-@contextmanager
-def _served(respond: Any) -> Iterator[str]:
-    started = threading.Event()
-    found: list[str] = []
-    loop = asyncio.new_event_loop()
-    over = asyncio.Event()
+@pytest.fixture
+def shell() -> Iterator[tuple[str, str]]:
+    """The url and host key of a shell over ssh that lets anybody in, for `<url>` and `<key>`."""
+
+    class Open(asyncssh.SSHServer):
+        def begin_auth(self, username: str) -> bool:
+            return False
+
+    found: list[tuple[str, str]] = []
+    ready, ending = threading.Event(), []
 
     async def serve() -> None:
-        async with ModelServer(respond) as server:
-            found.append(server.url)
-            started.set()
+        key = asyncssh.generate_private_key("ssh-ed25519")
+        async with await asyncssh.create_server(Open, "127.0.0.1", 0, server_host_keys=[key]) as server:
+            over = asyncio.Event()
+            ending.append((asyncio.get_running_loop(), over))
+            public = key.export_public_key().decode().strip()
+            found.append((f"ssh://127.0.0.1:{server.sockets[0].getsockname()[1]}", public))
+            ready.set()
             await over.wait()
 
-    def work() -> None:
-        asyncio.set_event_loop(loop)
-        loop.run_until_complete(serve())
-        loop.close()
-
-    thread = threading.Thread(target=work)
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
     thread.start()
-    assert started.wait(30)
-    try:
-        yield found[0]
-    finally:
+    assert ready.wait(30)
+    yield found[0]
+    for loop, over in ending:
         loop.call_soon_threadsafe(over.set)
-        thread.join(30)
+    thread.join(30)
+
+
+@pytest.fixture
+def filled(seed: Path, shell: tuple[str, str]) -> Path:
+    """The seed's files, with an address in place of `<url>` and `<key>`: a model opens the shell."""
+    url, key = shell
+    env = seed / "env.py"
+    text = env.read_text(encoding="utf-8").replace("<url>", url).replace("<key>", key)
+    env.write_text(text, encoding="utf-8")
+    return seed
 
 
 def _run(folder: Path, command: list[str], model: dict[str, str], stdin: str | None = None) -> str:
@@ -179,29 +190,29 @@ def _evaluation() -> str:
     return EVALUATE.replace("MODEL", "claude-sonnet-4-5" if HAS_CLAUDE else "oracle")
 
 
-def test_the_evaluation_runs_within_a_loop(seed: Path, model: dict[str, str]) -> None:
+def test_the_evaluation_runs_within_a_loop(filled: Path, model: dict[str, str]) -> None:
     body = "".join(f"    {line}\n" for line in _evaluation().strip().splitlines())
-    program = seed / "evaluate.py"
+    program = filled / "evaluate.py"
     program.write_text(
         f"import asyncio\n\nasync def main():\n{body}\nif __name__ == '__main__':\n    asyncio.run(main())\n",
         encoding="utf-8",
     )
     # A program's own folder is first on its path, as for whoever types it in.
-    assert _run(seed, ["env", "-u", "PYTHONSAFEPATH", sys.executable, "evaluate.py"], model).split() == [
+    assert _run(filled, ["env", "-u", "PYTHONSAFEPATH", sys.executable, "evaluate.py"], model).split() == [
         "1.0"
     ]
 
 
-def test_the_evaluation_runs_at_the_top_level_of_a_notebook(seed: Path, model: dict[str, str]) -> None:
-    cells = seed / "cells.ipy"
+def test_the_evaluation_runs_at_the_top_level_of_a_notebook(filled: Path, model: dict[str, str]) -> None:
+    cells = filled / "cells.ipy"
     cells.write_text(_evaluation(), encoding="utf-8")
     ipython = str(Path(sys.executable).with_name("ipython"))
     command = ["env", "-u", "PYTHONSAFEPATH", ipython, "--no-banner", "--colors=NoColor", "cells.ipy"]
-    assert _run(seed, command, model).split() == ["1.0"]
+    assert _run(filled, command, model).split() == ["1.0"]
 
 
 @pytest.mark.skipif(not HAS_CLAUDE, reason="the plugin that drives the model is not installed")
-def test_a_model_is_named_by_its_kind_on_the_command_line(seed: Path, model: dict[str, str]) -> None:
-    told = json.loads(_run(seed, [str(HUD), "eval", "env.py", "claude", "--group", "3", "--json"], model))
+def test_a_model_is_named_by_its_kind_on_the_command_line(filled: Path, model: dict[str, str]) -> None:
+    told = json.loads(_run(filled, [str(HUD), "eval", "env.py", "claude", "--group", "3", "--json"], model))
     assert told["run_count"] == 6
     assert told["mean_reward"] == 1.0
