@@ -62,6 +62,26 @@ def test_wrong_arguments_of_a_row_are_a_type_error_that_names_the_template(env: 
             task(*args, **named)
 
 
+def test_a_template_without_parentheses_is_explained(env: Environment) -> None:
+    async def task() -> Play:
+        yield "x"
+
+    with pytest.raises(TypeError, match=r"write `@env\.template\(\)` with parentheses"):
+        env.template(task)  # type: ignore[arg-type]
+
+
+def test_a_deep_copy_of_a_row_stays_in_its_environment(env: Environment) -> None:
+    @env.template()
+    async def task(words: list[str]) -> Play:
+        yield words
+
+    row = task(["a"])
+    copied = row.model_copy(deep=True)
+    assert copied.source is env
+    assert copied.args == row.args
+    assert copied.args["words"] is not row.args["words"]
+
+
 def test_two_templates_of_one_id_are_refused(env: Environment) -> None:
     async def task() -> Play:
         yield "x"

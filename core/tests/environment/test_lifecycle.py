@@ -277,6 +277,64 @@ async def test_a_failing_seal_gives_no_score_and_ends_the_task() -> None:
     assert events == ["closed"]
 
 
+async def test_a_seal_that_never_ends_is_a_typed_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hud.environment.service.SEAL_S", 0.05)
+    env = Environment("stuck")
+
+    class Stuck(UnconfinedWorkspace):
+        async def seal(self, *, keep_agent_processes: bool) -> None:
+            await asyncio.sleep(3600)
+
+    env.use(Stuck(name="ws"))
+
+    @env.template()
+    async def task() -> Play:
+        yield "x"
+        yield 1.0
+
+    async with session_of(env) as session:
+        await session.start("task", {})
+        with pytest.raises(SandboxError, match=r"seal of workspace 'ws' is not done after 0\.05 s"):
+            await session.grade("")
+
+
+async def test_a_thousand_sessions_that_come_and_go_leave_nothing() -> None:
+    env = Environment("busy")
+    alive: set[int] = set()
+
+    @env.template()
+    async def task(n: int) -> Play:
+        alive.add(n)
+        try:
+            await asyncio.sleep(0.001 * (n % 7))
+            answer = yield f"prompt {n}"
+            await asyncio.sleep(0.001 * (n % 5))
+            yield float(answer == n)
+        finally:
+            alive.discard(n)
+
+    async def one(n: int) -> None:
+        session = service.open_session(str(n))
+        start = asyncio.ensure_future(session.start("task", {"n": n}))
+        if n % 3 == 0:
+            await asyncio.sleep(0.001 * (n % 4))
+            await session.cancel()
+            await asyncio.wait([start])
+            assert start.exception() is None or "was cancelled" in str(start.exception())
+        else:
+            assert await start == {"prompt": f"prompt {n}"}
+            if n % 3 == 1:
+                assert (await session.grade(n))["score"] == 1.0
+        await session.close()
+        assert session.late_errors == []
+
+    async with serving(env) as service, asyncio.TaskGroup() as group:
+        for n in range(1000):
+            group.create_task(one(n))
+    assert alive == set()
+    assert service.late_errors == []
+
+
 async def test_serving_twice_shares_one_start() -> None:
     env = Environment("shared")
     events: list[str] = []

@@ -62,6 +62,26 @@ class Drive:
     done. `problems` lists what failed after the score was fixed, or while a cancelled task was closed.
     """
 
+    __slots__ = (
+        "_answer",
+        "_arguments",
+        "_author",
+        "_frame_bytes",
+        "_generator",
+        "_outbox",
+        "_said_score",
+        "_stopping",
+        "_task",
+        "_teardown",
+        "context",
+        "ended",
+        "phase",
+        "problems",
+        "prompted",
+        "scored",
+        "template",
+    )
+
     def __init__(
         self,
         context: TaskContext,

@@ -67,6 +67,8 @@ class Environment:
 
     def template(
         self,
+        misplaced: None = None,
+        /,
         *,
         id: str | None = None,  # noqa: A002 - the public keyword
         description: str = "",
@@ -75,12 +77,15 @@ class Environment:
         keep_agent_processes: bool = False,
         artifacts: Sequence[str] = (),
     ) -> Callable[[Callable[..., Any]], Template]:
-        """Declare a task: decorates an async generator function; see `Template` for the keywords.
+        """Declare a task: decorates an async generator function, `@env.template()`; see `Template` for the keywords.
 
         Raises:
             TypeError: it is no async generator function.
             ValueError: the id is taken.
         """
+
+        if misplaced is not None:
+            raise TypeError("write `@env.template()` with parentheses")
 
         def declare(function: Callable[..., Any]) -> Template:
             made = Template(
@@ -250,6 +255,10 @@ class Environment:
         if self._running is not None:
             stack, self._running = self._running, None
             await stack.aclose()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Environment:
+        """Return itself: rows are copied, the environment they were declared in stays one."""
+        return self
 
     def __repr__(self) -> str:
         return f"<Environment {self.name!r} {self.version}: {len(self.tasks)} templates>"

@@ -20,7 +20,7 @@ from hud.environment.payload import FRAME_BYTES
 from hud.environment.release import Release
 from hud.environment.session import EnvironmentSession
 from hud.environment.startup import Startup
-from hud.errors import BadParamsError, HudError, UsageError
+from hud.errors import BadParamsError, HudError, SandboxError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,6 +36,9 @@ log = logging.getLogger("hud.environment")
 
 RELEASE_S = 60.0
 """How long a template's cleanup may take before it is cancelled."""
+
+SEAL_S = 60.0
+"""How long a workspace may take to close itself to the agent before grading, or to open again."""
 
 
 class EnvironmentService:
@@ -169,7 +172,7 @@ class EnvironmentService:
         self._closed_to_agents = True
         try:
             for keeper in self._keepers:
-                await keeper.seal(keep_agent_processes=keep_agent_processes)
+                await _bounded(keeper, keeper.seal(keep_agent_processes=keep_agent_processes), "seal")
             yield
         finally:
             self._sealed -= 1
@@ -184,7 +187,7 @@ class EnvironmentService:
         if self._closed_to_agents:
             self._closed_to_agents = False
             for keeper in self._keepers:
-                await keeper.unseal()
+                await _bounded(keeper, keeper.unseal(), "unseal")
 
     # Its own life.
 
@@ -290,6 +293,15 @@ async def _leave(env: Environment) -> None:
                 await service.stop()
             finally:
                 await service.end_author()
+
+
+async def _bounded(keeper: ContainsAgent, work: Awaitable[None], what: str) -> None:
+    try:
+        async with asyncio.timeout(SEAL_S):
+            await work
+    except TimeoutError as error:
+        name = getattr(keeper, "name", type(keeper).__name__)
+        raise SandboxError(f"{what} of workspace {name!r} is not done after {SEAL_S:g} s") from error
 
 
 async def _shielded(work: Any) -> None:

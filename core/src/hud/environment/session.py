@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from hud.capability.backing import StatesFacts
 from hud.environment.current import HostOnServiceLoop, TaskContext, session_context
 from hud.environment.drive import Drive, Outcome
 from hud.errors import EnvironmentFault, HudError, WrongStateError
@@ -27,6 +28,8 @@ class EnvironmentSession:
 
     `late_errors` are the failures of cleanups that ended after their reply.
     """
+
+    __slots__ = ("_closed", "_drive", "_grading", "_host", "_service", "late_errors", "session_id")
 
     def __init__(self, service: EnvironmentService, session_id: str, host: HostCalls | None) -> None:
         self.session_id = session_id
@@ -90,6 +93,9 @@ class EnvironmentSession:
                 keep = drive.template.keep_agent_processes
                 async with service.sealed(keep):
                     drive.context.record(agent_processes="kept, confined" if keep else "ended")
+                    for backing in service.backings:
+                        if isinstance(backing, StatesFacts):
+                            drive.context.record(**await backing.facts())
                     outcome = await self._score(drive, answer)
             else:
                 outcome = await self._score(drive, answer)
