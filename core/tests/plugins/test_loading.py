@@ -101,6 +101,41 @@ def test_a_project_can_require_plugins(site: Any, runtime_source: Any) -> None:
     ]
 
 
+def test_an_entry_point_may_name_an_object_or_a_class_of_the_specs(site: Any) -> None:
+    source = """
+        from hud.plugins import HookSpecs, RuntimeKind, hookimpl
+
+        class Ours(HookSpecs):
+            @hookimpl
+            def hud_runtimes(self):
+                return [RuntimeKind(name=f"of-{type(self).__name__.lower()}", target="a:b")]
+
+        ours = type("Made", (Ours,), {})()
+    """
+    points = {"class": "specs:Ours", "object": "specs:ours"}
+    site.add("acme-specs", entry_points=points, files={"specs.py": source})
+    found = site.answer("""
+        import json
+        from hud.plugins import current_host
+        host = current_host()
+        print(json.dumps([[k.name for k in host.registry.runtimes()], [f.title for f in host.findings()]]))
+    """)
+    assert found == [["local", "of-made", "of-ours", "subprocess", "tcp"], []]
+
+
+def test_two_entry_points_of_one_module_are_one_plugin_and_a_finding(site: Any, runtime_source: Any) -> None:
+    points = {"first": "twice", "second": "twice"}
+    site.add("acme-twice", entry_points=points, files={"twice.py": runtime_source("once")})
+    found = site.answer("""
+        import json
+        from hud.plugins import current_host
+        host = current_host()
+        print(json.dumps([host.registry.runtime("once").name, [f.detail for f in host.findings()]]))
+    """)
+    assert found[0] == "once"
+    assert found[1] == ["twice is declared already, by the entry point 'first' of acme-twice 1.2"]
+
+
 def test_a_distribution_twice_on_the_path_counts_once(site: Any, runtime_source: Any, tmp_path: Path) -> None:
     site.add("acme-one", version="2.0", entry_points={"one": "one"}, files={"one.py": runtime_source("one")})
     older = type(site)(tmp_path / "older", site.third_parties)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hud.errors import PluginConflictError, PluginNotInstalledError
+from hud.errors import PluginBrokenError, PluginConflictError, PluginNotInstalledError
 from hud.plugins import (
     AgentKind,
     CapabilityKind,
@@ -183,6 +183,17 @@ def test_a_public_name_wins_over_a_submodule_of_the_same_name() -> None:
     from hud.eval import rollout
 
     assert callable(rollout)
+
+
+def test_an_object_is_registered_once(host: PluginHost) -> None:
+    declares = Declares(graders=[GraderKind(name="brief", target="a:b")])
+    first = host.register(declares)
+    with pytest.raises(PluginBrokenError, match="declared already"):
+        host.register(declares)
+    assert [plugin.name for plugin in host.plugins()] == ["Declares", "core"]
+    first.undo()
+    host.register(declares)
+    assert host.registry.grader("brief").name == "brief"
 
 
 def test_the_seeds_import_line_works_with_one_plugin_of_three(site: Any) -> None:

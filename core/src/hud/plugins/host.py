@@ -190,11 +190,13 @@ class PluginHost:
             title = name or getattr(plugin, "__name__", None) or type(plugin).__name__
             record = Plugin(title, dist, "", title, origin="registered", object=plugin, age=self._age)
             examine(record)
+            if record.status == "loaded":
+                self._add(record)
             if record.status == "broken":
+                self._forget(record)
                 raise PluginBrokenError(
                     f"plugin {title!r} cannot be registered: {record.problem}"
                 ) from record.cause
-            self._add(record)
             return Registration(self, record)
 
     def _forget(self, plugin: Plugin) -> None:
@@ -323,6 +325,12 @@ class PluginHost:
         if self._manager is None:
             self._manager = pluggy.PluginManager(PROJECT)
             self._manager.add_hookspecs(HookSpecs)
+        for other in self._plugins.values():
+            if other is not plugin and other.status == "loaded" and other.object is plugin.object:
+                plugin.break_with(
+                    f"{plugin.value} is declared already, by the entry point {other.name!r} of {other.title}"
+                )
+                return
         try:
             self._manager.register(plugin.object, name=_label(plugin))
         except (pluggy.PluginValidationError, ValueError) as error:

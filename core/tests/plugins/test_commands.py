@@ -1,0 +1,153 @@
+"""`hud plugins list | show | doctor | new`, and the help page of `hud`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hud.cli.plugin_scaffold import KINDS, write
+from hud.errors import UsageError
+
+HUD = "import sys; from hud.cli.main import main; sys.exit(main({!r}))"
+
+COMMAND = """
+from hud.plugins import CommandKind, hookimpl
+
+@hookimpl
+def hud_commands():
+    return [CommandKind(name="fly", summary="Fly away.", target="fly_command:fly")]
+"""
+
+
+@pytest.fixture
+def populated(site: Any, runtime_source: Any) -> Any:
+    site.add(
+        "acme-good",
+        version="2.1",
+        entry_points={"good": "good"},
+        files={
+            "good.py": runtime_source("orbit"),
+            "acme_target.py": "raise SystemExit('a target was imported')",
+        },
+        requires=["hud-core>=0.1"],
+    )
+    site.add("acme-bad", entry_points={"bad": "bad"}, files={"bad.py": "import nowhere"})
+    return site
+
+
+def hud(site: Any, *args: str) -> Any:
+    return site.run(HUD.format(list(args)))
+
+
+def test_list_shows_everything_and_imports_declarations_only(populated: Any) -> None:
+    done = hud(populated, "plugins", "list")
+    assert done.returncode == 0
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert lines[0] == ["NAME", "DISTRIBUTION", "VERSION", "STATUS", "PROVIDES"]
+    assert lines[1] == ["bad", "acme-bad", "1.2", "broken", "-"]
+    assert lines[2] == ["good", "acme-good", "2.1", "loaded", "runtime", "orbit"]
+    assert "bad (acme-bad 1.2) is broken: importing bad raised ModuleNotFoundError" in done.stderr
+
+
+def test_list_speaks_json_and_requirements(populated: Any) -> None:
+    told = json.loads(hud(populated, "plugins", "list", "--json").stdout)
+    assert [(p["name"], p["status"]) for p in told["plugins"]] == [
+        ("bad", "broken"),
+        ("good", "loaded"),
+        ("core", "loaded"),
+    ]
+    assert hud(populated, "plugins", "list", "--requirements").stdout == "acme-bad==1.2\nacme-good==2.1\n"
+
+
+@pytest.mark.parametrize("name", ["good", "acme-good", "ACME_Good", "good@acme-good"])
+def test_show_finds_a_plugin_by_any_of_its_names(populated: Any, name: str) -> None:
+    done = hud(populated, "plugins", "show", name)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("good (acme-good 2.1): loaded\n  declaration: good (")
+    assert "  runtime orbit: no summary\n    target: acme_target:Acme\n" in done.stdout
+    assert done.stdout.endswith("  requires: hud-core>=0.1\n")
+
+
+def test_show_of_a_broken_one_says_why_and_fails(populated: Any) -> None:
+    done = hud(populated, "plugins", "show", "bad")
+    assert done.returncode == 1
+    assert "  why: importing bad raised ModuleNotFoundError: No module named 'nowhere'" in done.stdout
+    missing = hud(populated, "plugins", "show", "goood")
+    assert missing.returncode == 2
+    assert "no plugin is called 'goood'; did you mean 'good'?" in missing.stderr
+
+
+def test_doctor_ends_with_1_and_a_fix_where_one_is_broken(populated: Any, site: Any) -> None:
+    done = hud(populated, "plugins", "doctor")
+    assert done.returncode == 1
+    assert "error   plugin bad (acme-bad 1.2) is broken" in done.stdout
+    assert "HUD_PLUGINS_DISABLE=bad" in done.stdout
+    fine = site.run(HUD.format(["plugins", "doctor"]), HUD_PLUGINS_DISABLE="bad")
+    assert fine.returncode == 0
+    told = json.loads(site.run(HUD.format(["plugins", "doctor", "--json"]), HUD_PLUGINS_DISABLE="bad").stdout)
+    assert [f["level"] for f in told["findings"]] == ["note"]
+
+
+def test_everything_else_works_beside_a_broken_plugin(populated: Any) -> None:
+    for args in (["--help"], ["version"], ["plugins", "--help"]):
+        done = hud(populated, *args)
+        assert done.returncode == 0, done.stderr
+        assert "nowhere" not in done.stderr
+
+
+def test_help_lists_a_plugins_command_without_importing_it(site: Any) -> None:
+    site.add(
+        "acme-fly",
+        entry_points={"fly": "fly_plugin"},
+        files={
+            "fly_plugin.py": "print('imported')" + COMMAND,
+            "fly_command.py": "import click\nfly = click.Command('fly', callback=lambda: print('gone'))",
+        },
+    )
+    page = hud(site, "--help").stdout
+    assert "fly" in page
+    assert "Fly away." in page
+    assert "imported" not in page
+    assert hud(site, "fly").stdout == "imported\ngone\n"
+
+
+def test_a_broken_command_plugin_says_so_when_its_command_is_used(site: Any) -> None:
+    site.add(
+        "acme-fly", entry_points={"fly": "fly_plugin"}, files={"fly_plugin.py": f"import nowhere{COMMAND}"}
+    )
+    done = hud(site, "fly")
+    assert done.returncode == 1
+    assert "command 'fly' is provided by acme-fly 1.2, which is installed but broken" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_new_writes_a_distribution_whose_parts_agree(kind: str, tmp_path: Path) -> None:
+    folder, files = write(kind, "Big Sky", tmp_path / "out")
+    package = f"hud_{kind}_big_sky"
+    assert {"README.md", "pyproject.toml", f"src/{package}/plugin.py", "tests/test_contract.py"} <= set(files)
+    texts = {file: (folder / file).read_text(encoding="utf-8") for file in files}
+    assert f'name = "hud-{kind}-big-sky"' in texts["pyproject.toml"]
+    assert f'big-sky = "{package}.plugin"' in texts["pyproject.toml"]
+    for file, text in texts.items():
+        assert "{{" not in text, f"{file} has a placeholder left"
+        if file.endswith(".py"):
+            compile(text, file, "exec")
+
+
+def test_new_refuses_what_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").write_text("kept")
+    for args, complaint in (
+        (("runtim", "acme", tmp_path / "a"), "did you mean runtime"),
+        (("runtime", "9lives", tmp_path / "a"), "'9lives' cannot name a plugin"),
+        (("runtime", "...", tmp_path / "a"), "cannot name a plugin"),
+        (("runtime", "acme", tmp_path / "full"), "is not empty"),
+    ):
+        with pytest.raises(UsageError, match=complaint):
+            write(*args)
+    assert not (tmp_path / "a").exists()
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["file"]
