@@ -325,6 +325,20 @@ def test_what_a_rollout_wrote_is_kept_where_asked(hud: Hud, letters: Path) -> No
     assert not (letters / "note.txt").exists()
 
 
+def test_a_seed_makes_sampled_rows_the_same(hud: Hud, letters: Path) -> None:
+    (letters / "sampled.py").write_text(
+        "import random\nfrom env import count\n"
+        "TASKS = [count(word=''.join(random.choices('abcr', k=12))) for _ in range(3)]\n",
+        encoding="utf-8",
+    )
+    words = ("eval", "sampled.py", "oracle", "--json", "--seed", "7", "--tag", "nightly,small")
+    first, second = json.loads(hud(*words).stdout), json.loads(hud(*words).stdout)
+    assert [run["args"] for run in first["runs"]] == [run["args"] for run in second["runs"]]
+    assert (first["seed"], first["tags"]) == (7, ["nightly", "small"])
+    header = json.loads(next((letters / ".hud" / "jobs").glob("*.jsonl")).read_text().splitlines()[0])
+    assert header["options"]["seed"] == 7
+
+
 def test_what_an_environment_printed_is_found_again(hud: Hud, letters: Path) -> None:
     text = (letters / "env.py").read_text(encoding="utf-8")
     noisy = text.replace(

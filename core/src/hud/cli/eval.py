@@ -114,7 +114,7 @@ def _complete_runtime(
 @click.option("--gateway", "-g", is_flag=True, help="Reach the model through the HUD gateway.")
 @click.option("--name", help="Name of the job.")
 @click.option("--tag", "tags", multiple=True, help="Tag of the job; repeatable.")
-@click.option("--seed", type=int, help="Seed handed to environments and agents that take one.")
+@click.option("--seed", type=int, help="Seeds `random` before the source is read; kept with the job.")
 @click.option(
     "--source",
     "solutions",

@@ -96,6 +96,7 @@ class Evaluation:
         self._slugs = [] if prepared.taskset.is_lazy else [row.slug for row in prepared.taskset]
         self.misuses = 0
         """Rollouts that could not work as asked (an oracle without a solution), graded or not."""
+        self._notes: dict[str, Any] = prepared.options["notes"]
         self._logs_told = 0
         self._lines: list[tuple[int, dict[str, Any]]] = []
 
@@ -163,7 +164,7 @@ class Evaluation:
         job, request = self.job, self.request
         if request.output == "json":
             runs = [line for _, line in sorted(self._lines, key=lambda pair: pair[0])]
-            dump = {**job.model_dump(runs=False), "interrupted": interrupted, "runs": runs}
+            dump = {**job.model_dump(runs=False), **self._notes, "interrupted": interrupted, "runs": runs}
             print(json.dumps(dump, ensure_ascii=False), file=self.results, flush=True)
         elif self.tally.done:
             table = closing_table(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,9 @@ def prepare(request: EvalRequest) -> Prepared:
     from hud.settings import project
 
     load_hudfile()
+    if request.seed is not None:
+        # Before the source is read, which may sample its rows.
+        random.seed(request.seed)
     taskset = rows_of(request)
     settings = project()
     return Prepared(
@@ -147,6 +151,11 @@ def _options(request: EvalRequest, project: Project) -> dict[str, Any]:
         job_cost_usd=request.max_cost_usd,
     )
     retries = request.retries if request.retries is not None else _whole(own.get("retries"))
+    notes: dict[str, Any] = {}
+    if request.tags:
+        notes["tags"] = list(request.tags)
+    if request.seed is not None:
+        notes["seed"] = request.seed
     return {
         "max_concurrent": request.max_concurrent or _whole(own.get("max_concurrent")),
         "limit": request.limit,
@@ -154,6 +163,7 @@ def _options(request: EvalRequest, project: Project) -> dict[str, Any]:
         "deadlines": Deadlines(**seconds),
         "rollout_timeout": request.timeout,
         "retries": RETRIES if retries is None else retries,
+        "notes": notes,
     }
 
 

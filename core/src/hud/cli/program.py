@@ -14,6 +14,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "eval": ("hud.cli.eval:evaluate", "Run an agent on the tasks of a source and print the results."),
     "task": ("hud.cli.task:task", "List tasks, start one by hand, grade an answer."),
     "serve": ("hud.cli.serve:serve", "Serve an environment for agents to connect to."),
+    "models": ("hud.cli.models:models", "Show which models can be reached from here, and what they cost."),
     "logs": ("hud.cli.logs:logs", "Print what a rollout's environment wrote."),
     "plugins": ("hud.cli.plugins:plugins", "List, show, check and create plugins."),
     "doctor": ("hud.cli.doctor:doctor", "Look for what keeps hud from working here, and say how to mend it."),

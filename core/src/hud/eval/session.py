@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sized
+from collections.abc import AsyncIterator, Iterable, Mapping, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +49,7 @@ class JobSession:
         retries: int = RETRIES,
         name: str | None = None,
         jobs_dir: str | Path | bool | None = None,
+        notes: Mapping[str, Any] | None = None,
         host_models: Iterable[str] = ("*",),
         on_wedged: Wedged | None = None,
         connector: Connector | None = None,
@@ -79,6 +80,8 @@ class JobSession:
         self._max_concurrent = max_concurrent
         self._keep_runs = keep_runs
         self._jobs_dir = jobs_dir
+        self._notes = dict(notes or {})
+        """Further options to keep with the job: tags, a seed."""
         self._host_models = tuple(host_models)
         self._connector = connector
         self._on_wedged = on_wedged
@@ -218,6 +221,7 @@ class JobSession:
             "rollout_timeout": self.options.rollout_timeout,
             "deadlines": self.options.deadlines.model_dump(),
             "limits": self.options.limits.model_dump(exclude_none=True),
+            **self._notes,
         }
 
     def _open_writer(self, redact: Any) -> JobWriter | None:
