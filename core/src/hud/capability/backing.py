@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,6 +49,15 @@ class ContainsAgent(Protocol):
 
     async def unseal(self) -> None:
         """Before the next start on the same placement: open the channel again."""
+        ...
+
+
+@runtime_checkable
+class StatesFacts(Protocol):
+    """A backing that has something to say of each rollout: which engine confined it, what changed."""
+
+    async def facts(self) -> dict[str, Any]:
+        """Return JSON's types for the `info` of the grade; asked once the agent is sealed off, before grading."""
         ...
 
 

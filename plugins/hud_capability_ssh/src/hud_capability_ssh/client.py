@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import secrets
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -220,6 +221,18 @@ class SSHClient:
         self._sessions.add(made)
         return made
 
+    async def changes(self) -> list[dict[str, Any]]:
+        """Return the files that changed since this was asked last: `path`, `kind`, `size`, `diff` or a `note`.
+
+        Empty where the workspace does not track files.
+        """
+        if not self.capability.params.get("tracks_files"):
+            return []
+        conn = await self.connection()
+        async with conn.create_process(subsystem="changes@hud", encoding=None) as process:
+            found: list[dict[str, Any]] = json.loads(await process.stdout.read())
+        return found
+
     # Files
 
     async def sftp(self) -> asyncssh.SFTPClient:
@@ -279,7 +292,10 @@ class SSHClient:
 
     def at(self, path: str) -> str:
         """Return a path as the server takes it."""
-        return path if path.startswith("/") else f"{self.cwd}/{path}"
+        if path.startswith("/"):
+            return path
+        path = path.removeprefix("./")
+        return self.cwd if path in ("", ".") else f"{self.cwd}/{path}"
 
     # Ports
 

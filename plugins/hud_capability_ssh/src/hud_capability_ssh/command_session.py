@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import json
 import os
 import signal
 import struct
@@ -27,6 +28,8 @@ KILL_YOUNGER = "younger@hud"
 """A signal of ours (RFC 4254, section 6.10 allows names with a domain): kill all that the session's command
 started since the last input it was sent, but not its leader.
 """
+CHANGES = "changes@hud"
+"""A subsystem of ours: answers the files that changed since it was asked last."""
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -41,6 +44,7 @@ class CommandSession(SSHServerStreamSession[bytes]):
         self._child: Child | None = None
         self._sandbox: Sandbox | None = None
         self._serves_files = False
+        self._serves_changes = False
         self._input: list[bytes] = []
         self._input_ended = False
         self._input_ticks = 0
@@ -60,7 +64,8 @@ class CommandSession(SSHServerStreamSession[bytes]):
 
     def subsystem_requested(self, subsystem: str) -> bool:
         self._serves_files = subsystem == "sftp"
-        return self._serves_files
+        self._serves_changes = subsystem == CHANGES
+        return self._serves_files or self._serves_changes
 
     def exec_requested(self, command: str) -> bool:
         self._serves_files = command.startswith("scp ") and (" -t" in command or " -f" in command)
@@ -74,7 +79,13 @@ class CommandSession(SSHServerStreamSession[bytes]):
             super().session_started()
             return
         self._channel.set_write_buffer_limits(high=4 * CHUNK)
-        self._workspace.own(self._run())
+        self._workspace.own(self._tell_changes() if self._serves_changes else self._run())
+
+    async def _tell_changes(self) -> None:
+        """Answer the subsystem that lists changed files: one JSON text, and the end."""
+        self._write(json.dumps(await self._workspace.changes()).encode(), None)
+        if not self._gone:
+            self._channel.exit(0)
 
     async def _run(self) -> None:
         command = self._channel.get_command()
@@ -85,6 +96,7 @@ class CommandSession(SSHServerStreamSession[bytes]):
         if self._terminal is not None:
             env["TERM"] = self._terminal[0]
         try:
+            await self._workspace.client_came_in()
             self._sandbox = sandbox = await self._workspace.running()
             words = (
                 ["/bin/bash", "--norc", "--noprofile", "-i"]

@@ -42,6 +42,14 @@ class Served(Protocol):
         """Run `work` until it is done or the workspace stops."""
         ...
 
+    async def client_came_in(self) -> None:
+        """Be told that a client may now send commands."""
+        ...
+
+    async def changes(self) -> list[dict[str, Any]]:
+        """Return the files that changed since this was asked last."""
+        ...
+
     async def running(self) -> Sandbox:
         """Return the live sandbox, started anew where it had ended."""
         ...

@@ -33,6 +33,7 @@ class SandboxFiles(asyncssh.SFTPServer):
 
     async def _inside(self) -> Sandbox:
         try:
+            await self._workspace.client_came_in()
             return await self._workspace.running()
         except SandboxError as error:
             raise asyncssh.SFTPFailure(str(error)) from error

@@ -18,6 +18,7 @@ from hud_capability_ssh.network import Network, hosts_of, variables
 from hud_capability_ssh.owners import OwnerLease, can_lease, hand_over
 from hud_capability_ssh.peers import Peer
 from hud_capability_ssh.spec import SandboxSpec
+from hud_capability_ssh.tracking import FileTracker
 
 if TYPE_CHECKING:
     import asyncssh
@@ -57,6 +58,7 @@ class Workspace:
         env: Mapping[str, str] | None = None,
         system_mounts: Sequence[Mount] | None = None,
         guest_path: str = "/workspace",
+        track_files: bool | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
         user: str = "agent",
@@ -93,6 +95,9 @@ class Workspace:
             limits=self.limits,
             host_names=tuple(peer.name for peer in peers),
         )
+        self.tracker = FileTracker(self.root) if track_files or track_files is None else None
+        self._tracking = asyncio.Lock()
+        self._came_in = False
         self._hosts, self._peers = hosts, tuple(peers)
         self._egress: Egress | None = None
         self._host, self._port = host, port
@@ -151,6 +156,9 @@ class Workspace:
             cwd=self.guest_root,
             isolation="bwrap" if self.engine == "bubblewrap" else self.engine,
         )
+        self.capability.params["output_bytes"] = self.limits.output_bytes
+        if self.tracker is not None:
+            self.capability.params["tracks_files"] = True
         return [self.capability]
 
     def _prepare(self) -> None:
@@ -243,6 +251,38 @@ class Workspace:
             "and allow user namespaces, or give isolation='none' where the agent may do everything this process may"
         )
 
+    async def client_came_in(self) -> None:
+        """With the first client: give it the files that the template wrote, and begin to track them."""
+        async with self._tracking:
+            if not self._came_in:
+                await self._hand_over()
+                self._came_in = True
+                if self.tracker is not None:
+                    await asyncio.to_thread(self.tracker.begin)
+
+    async def _hand_over(self) -> None:
+        """Give what this process wrote since the start to the sandbox's user."""
+        owner = self._spec.owner
+        if owner is not None and self._hand_over_root:
+            await asyncio.to_thread(hand_over, self.root, owner[0])
+
+    async def changes(self) -> list[dict[str, Any]]:
+        """Return the files that changed since this was asked last, as JSON's types."""
+        if self.tracker is None or not self.tracker.began:
+            return []
+        async with self._tracking:
+            return [change.plain() for change in await asyncio.to_thread(self.tracker.since_last)]
+
+    async def facts(self) -> dict[str, Any]:
+        """Return what is to be known of this workspace with the grade: its engine, and the files that changed."""
+        known: dict[str, Any] = {"sandbox": self.engine}
+        if self.tracker is not None and self.tracker.began:
+            async with self._tracking:
+                known["files"] = [
+                    change.plain() for change in await asyncio.to_thread(self.tracker.since_start)
+                ]
+        return {f"workspace:{self.name}": known}
+
     def key_is_known(self, key: asyncssh.SSHKey) -> bool:
         """Whether this client's key may come in, now."""
         return not self._sealed and key.public_data in self._keys
@@ -261,6 +301,8 @@ class Workspace:
     async def unseal(self) -> None:
         """End what is left of the task before, services too, and let clients in again."""
         if self._sealed:
+            self._came_in = False
+            self.tracker = None if self.tracker is None else FileTracker(self.root)
             await self._end_agent()
             await self._end_services()
         self._sealed = False
@@ -307,6 +349,8 @@ class Workspace:
 
         if self._sealed:  # the agent's sandbox is gone or not to be trusted: as a grader's command
             return await self._grading_run(command, cwd, timeout_s or 120.0, env, {})
+        if not self._came_in:
+            await self._hand_over()
         sandbox = await self.running()
         return await run_inside(
             sandbox, command, cwd=self.guest(cwd), env=env, timeout_s=timeout_s or 120.0, input=data
@@ -333,6 +377,8 @@ class Workspace:
         from hud_capability_ssh.launched import Launched
         from hud_capability_ssh.loopback import Relay
 
+        if not self._came_in:
+            await self._hand_over()
         agent = await self.running()
         home = agent
         if service:

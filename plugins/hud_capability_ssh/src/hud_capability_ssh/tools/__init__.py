@@ -10,17 +10,22 @@ if TYPE_CHECKING:
     from hud_capability_ssh.client import SSHClient
 
 
-def tools_of(client: SSHClient, capability: Capability) -> list[Tool]:  # noqa: ARG001 - the kind's signature
-    """Return bash, text_editor, read, write, edit, glob, grep, apply_patch."""
+def tools_of(client: SSHClient, capability: Capability) -> list[Tool]:
+    """Return bash, text_editor, read, write, edit, glob, grep, apply_patch.
+
+    Where the workspace tracks files, the results of those that can change some say which they changed, in
+    `structuredContent`: for the trace, not for the model.
+    """
     from hud_capability_ssh.tools.bash import bash_tool
     from hud_capability_ssh.tools.editor import editor_tool
     from hud_capability_ssh.tools.files import edit_tool, read_tool, write_tool
     from hud_capability_ssh.tools.patch_tool import patch_tool
     from hud_capability_ssh.tools.search import glob_tool, grep_tool
     from hud_capability_ssh.tools.spill import Spill
+    from hud_capability_ssh.tools.tracked import tracked
 
     spill = Spill(client)
-    return [
+    tools = [
         bash_tool(client, spill),
         editor_tool(client, spill),
         read_tool(client, spill),
@@ -30,3 +35,6 @@ def tools_of(client: SSHClient, capability: Capability) -> list[Tool]:  # noqa: 
         grep_tool(client, spill),
         patch_tool(client),
     ]
+    if not capability.params.get("tracks_files"):
+        return tools
+    return [tool if tool.name in ("read", "glob", "grep") else tracked(client, tool) for tool in tools]

@@ -128,7 +128,7 @@ def grep_tool(client: SSHClient, spill: Spill) -> Tool:
         pattern, folder = text(arguments, "pattern"), text(arguments, "path", ".")
         most = number(arguments, "limit", MOST_MATCHES)
         around = number(arguments, "context", 0)
-        command = ["grep", "-rnIE", "--color=never", f"-C{around}"]
+        command = ["grep", "-rnIE", "--color=never", *([f"-C{around}"] if around else [])]
         command += ["-i"] if arguments.get("ignore_case") else []
         command += [f"--include={arguments['include']}"] if arguments.get("include") else []
         command += [f"--exclude-dir={name}" for name in SKIPPED]
