@@ -26,8 +26,10 @@ from hud.types import Grade, Task
 HUD = Path(sys.executable).with_name("hud")
 
 
-def _run(slug: str, reward: float | None = None, *, seconds: float = 1.0, error: str | None = None) -> Run:
-    run = Run(task=Task(env="e", id="t", slug=slug))
+def _run(
+    slug: str, reward: float | None = None, *, seconds: float = 1.0, error: str | None = None, at: int = 0
+) -> Run:
+    run = Run(task=Task(env="e", id="t", slug=slug), index=at)
     run.phases_s = {"act": seconds}
     if reward is not None:
         run.grade = Grade(reward=reward)
@@ -44,8 +46,13 @@ def _summary(*runs: Run) -> JobSummary:
 
 
 def test_the_table_has_a_line_for_each_task_and_one_for_all() -> None:
-    runs = [_run("b", 1.0), _run("b", 0.0), _run("a", 0.5, seconds=3), _run("a", error="no")]
-    text = closing_table(_summary(*runs), group=2, seconds=4.2, order=["a", "b"], width=100)
+    runs = [
+        _run("b", 1.0, at=2),
+        _run("b", 0.0, at=3),
+        _run("a", 0.5, seconds=3),
+        _run("a", error="no", at=1),
+    ]
+    text = closing_table(_summary(*runs), group=2, seconds=4.2, width=100)
     assert [line.split() for line in text.splitlines()] == [
         ["task", "runs", "mean", "s.e.", "pass@1", "pass@2", "errors", "time"],
         ["a", "2", "0.500", "-", "0.000", "-", "1", "2.00", "s"],

@@ -93,7 +93,6 @@ class Evaluation:
         # A person at the terminal needs it for the answer.
         asks = request.agent == "human"
         self.progress = progress_for(self.tally, every_run=request.verbosity > 0, live=not asks)
-        self._slugs = [] if prepared.taskset.is_lazy else [row.slug for row in prepared.taskset]
         self.misuses = 0
         """Rollouts that could not work as asked (an oracle without a solution), graded or not."""
         self._notes: dict[str, Any] = prepared.options["notes"]
@@ -167,9 +166,7 @@ class Evaluation:
             dump = {**job.model_dump(runs=False), **self._notes, "interrupted": interrupted, "runs": runs}
             print(json.dumps(dump, ensure_ascii=False), file=self.results, flush=True)
         elif self.tally.done:
-            table = closing_table(
-                job.summary(), group=request.group, seconds=job.elapsed_seconds, order=self._slugs
-            )
+            table = closing_table(job.summary(), group=request.group, seconds=job.elapsed_seconds)
             print(table, file=sys.stderr if request.output == "jsonl" else self.results, flush=True)
         if interrupted:
             left = "" if self.tally.expected is None else f" of {self.tally.expected}"

@@ -13,12 +13,9 @@ ROWS = 40
 """More tasks than this are cut to the lowest; --json has them all."""
 
 
-def closing_table(
-    summary: JobSummary, *, group: int, seconds: float, order: Sequence[str] = (), width: int | None = None
-) -> str:
-    """Return a line per task, sorted by `order`, and one for all; the lowest rewards only where there are many."""
-    place = {slug: i for i, slug in enumerate(order)}
-    tasks = sorted(summary.tasks.values(), key=lambda task: place.get(task.slug, len(place)))
+def closing_table(summary: JobSummary, *, group: int, seconds: float, width: int | None = None) -> str:
+    """Return a line per task in the rows' order and one for all; of many tasks those with the lowest rewards."""
+    tasks = summary.in_order()
     hidden = max(len(tasks) - ROWS, 0)
     if hidden:
         tasks = sorted(tasks, key=_lowest_first)[:ROWS]
@@ -29,6 +26,8 @@ def closing_table(
     text = columns([head, *lines], width=width or shutil.get_terminal_size((100, 24)).columns)
     if hidden:
         text += f"\n({hidden} more tasks with higher rewards; --json lists all)"
+    if summary.others.runs:
+        text += f"\n({summary.others.runs} runs are of further tasks, counted in the last line alone)"
     return text
 
 
@@ -83,7 +82,7 @@ def _line(task: TaskSummary, group: int) -> list[str]:
 
 def _all_line(summary: JobSummary, group: int, seconds: float) -> list[str]:
     return [
-        f"all ({len(summary.tasks)} tasks)",
+        f"all ({len(summary.tasks)}{'+' if summary.others.runs else ''} tasks)",
         str(summary.runs),
         number(summary.mean),
         number(summary.standard_error),
