@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import traceback
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from hud.errors import (
@@ -196,8 +198,8 @@ async def _yields(generator: AsyncGenerator[Any, Any]) -> bool:
     return True
 
 
+@cache
 def _parameters(template: Template) -> dict[str, bool]:
-    import inspect
 
     return {
         name: parameter.default is inspect.Parameter.empty

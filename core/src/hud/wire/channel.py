@@ -13,6 +13,8 @@ from hud.wire.frames import InvalidRequestError, NotJsonError
 from hud.wire.hostcalls import HostModel
 from hud.wire.settings import ClientSettings
 
+_NOTHING: dict[str, Any] = {}
+
 
 class ClientChannel(asyncio.Protocol):
     """Matches replies to requests. Any number of requests may wait at once.
@@ -155,7 +157,7 @@ class ClientChannel(asyncio.Protocol):
     def notify(self, method: str) -> None:
         """Send a request that wants no reply."""
         if self._transport is not None:
-            self._transport.write(frames.request(None, method, {}))
+            self._transport.write(frames.request(None, method, _NOTHING))
 
     def cork(self) -> None:
         """Keep requests back until `uncork`, so that they leave in one write."""

@@ -290,7 +290,7 @@ class HudClient:
                 early[2].cancel()
             await self._connected()
         self._has_task = True
-        params = {"id": task_id, "args": self._jsonable("args", dict(args))}
+        params = {"id": task_id, "args": {} if waiting is not None else _jsonable("args", dict(args))}
         try:
             reply = await self._call("tasks.start", params, self._settings.start_s, "start", waiting)
         except HudProtocolError:
@@ -309,7 +309,9 @@ class HudClient:
             GraderError, RewardError, AuthoringError, TemplateRaisedError: grading failed.
             PhaseTimeoutError, ConnectionLostError, RuntimeDiedError: no reply came.
         """
-        params: dict[str, Any] = {"answer": self._jsonable("answer", plain(answer))}
+        params: dict[str, Any] = {
+            "answer": answer if type(answer) is str else _jsonable("answer", plain(answer))
+        }
         if key is not None:
             params["key"] = key
         idempotent = key is not None and "keyed_grade" in self.manifest.features
@@ -318,7 +320,7 @@ class HudClient:
                 while True:
                     await self._connected()
                     try:
-                        reply = await self._call("tasks.grade", params, self._settings.grade_s, "grade")
+                        reply = await self._call("tasks.grade", params, None, "grade")
                         break
                     except ConnectionLostError:
                         if not idempotent or self._closed:
@@ -379,23 +381,13 @@ class HudClient:
         if self._channel is not None:
             self._channel.abort("this client dropped its connection")
 
-    def _jsonable(self, name: str, value: Any) -> Any:
-        """Return `value`, having made sure that it can be sent."""
-        if type(value) is str:
-            return value
-        try:
-            frames.encode(value)
-        except (TypeError, ValueError) as exc:
-            raise bad_params(f"{name} cannot be sent as JSON: {exc}") from exc
-        return value
-
     # The connection beneath
 
     async def _call(
         self,
         method: str,
         params: Mapping[str, Any],
-        deadline_s: float,
+        deadline_s: float | None,
         phase: str,
         waiting: asyncio.Future[Any] | None = None,
     ) -> Any:
@@ -406,7 +398,7 @@ class HudClient:
             async with asyncio.timeout(deadline_s) as limit:
                 return await (channel.post(method, params) if waiting is None else waiting)
         except TimeoutError as exc:
-            if limit.expired():
+            if limit.expired() and deadline_s is not None:
                 raise PhaseTimeoutError(
                     phase, deadline_s, f"{phase}: {method} was not answered within {deadline_s:g} s"
                 ) from exc
@@ -532,6 +524,15 @@ class HudClient:
 
 _SELF = {"name": "hud-core", "protocol": PROTOCOL, "features": ["ping"]}
 _SELF_WITH_HOST = {**_SELF, "features": ["ping", HOST_CALLS]}
+
+
+def _jsonable(name: str, value: Any) -> Any:
+    """Return `value`, having made sure that it can be sent."""
+    try:
+        frames.encode(value)
+    except (TypeError, ValueError) as exc:
+        raise bad_params(f"{name} cannot be sent as JSON: {exc}") from exc
+    return value
 
 
 def _object(reply: Any, method: str) -> dict[str, Any]:

@@ -426,6 +426,8 @@ class ControlConnection(asyncio.Protocol):
 
     def part(self, request_id: Any, fragment: bytes) -> None:
         """Send a last reply and close."""
+        if self._closing:
+            return
         self.reply(request_id, fragment)
         self._flush()
         self._closing = True

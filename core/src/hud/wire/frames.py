@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 FRAME_BYTES = 16 * 1024 * 1024
@@ -50,12 +50,21 @@ def _finite(text: str) -> float:
     return number
 
 
+def _made_once(encoder: json.JSONEncoder) -> Callable[[Any], str]:
+    """Return `encoder.encode` without the C encoder it makes anew for each call, where the interpreter has one."""
+    make = getattr(json.encoder, "c_make_encoder", None)
+    quote = getattr(json.encoder, "encode_basestring", None)
+    if make is None or quote is None:
+        return encoder.encode
+    parts = make(None, encoder.default, quote, None, ":", ",", False, False, False)
+    join = "".join
+    return lambda value: join(parts(value, 0))
+
+
 _decoder = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
 _scan = _decoder.raw_decode
 _BLANK = " \t\n\r"
-_encode = json.JSONEncoder(
-    ensure_ascii=False, allow_nan=False, check_circular=True, separators=(",", ":")
-).encode
+_encode = _made_once(json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")))
 
 
 def decode(line: bytes | bytearray) -> Any:
@@ -203,10 +212,7 @@ def framed(request_id: Any, fragment: bytes) -> bytes:
 
 def request(request_id: int | str | None, method: str, params: Mapping[str, Any]) -> bytes:
     """Return a whole request, newline included; without an id a notification."""
-    if request_id is None:
-        return b'{"jsonrpc":"2.0","method":%b,"params":%b}\n' % (encode(method), encode(params))
-    return b'{"jsonrpc":"2.0","id":%b,"method":%b,"params":%b}\n' % (
-        encode(request_id),
-        encode(method),
-        encode(params),
-    )
+    frame: dict[str, Any] = {"jsonrpc": "2.0", "method": method, "params": params}
+    if request_id is not None:
+        frame["id"] = request_id
+    return encode(frame) + b"\n"

@@ -279,19 +279,33 @@ class Session:
     def end(self, why: str, connection: ControlConnection | None = None, request_id: Any = None) -> None:
         """Forget the session now and release what it holds; `connection`, if any, gets the reply to `bye`."""
         self.table.forget(self)
-        if self.side is None and self.operation is None:
+        if self.operation is not None:
+            self.table.spawn(self._end(self.operation, why, connection, request_id))
+        else:
+            self._close(connection, request_id)
+
+    async def _end(
+        self, operation: Operation, why: str, connection: ControlConnection | None, request_id: Any
+    ) -> None:
+        await self._interrupt(operation, why)
+        self._close(connection, request_id)
+
+    def _close(self, connection: ControlConnection | None, request_id: Any) -> None:
+        """Release the task's side; the goodbye goes out when that is done, or after 2 s."""
+        if self.side is None:
             if connection is not None:
                 connection.part(request_id, _GOODBYE)
             return
-        self.table.spawn(self._end(why, connection, request_id))
+        closing = self.table.spawn(self.side.close())
+        if connection is None:
+            return
+        waited = self.table.loop.call_later(CLEANUP_REPLY_S, connection.part, request_id, _GOODBYE)
 
-    async def _end(self, why: str, connection: ControlConnection | None, request_id: Any) -> None:
-        if self.operation is not None:
-            await self._interrupt(self.operation, why)
-        if self.side is not None:
-            await self.table.within(self.side.close(), CLEANUP_REPLY_S, "a session's cleanup")
-        if connection is not None:
+        def closed(_: asyncio.Task[None]) -> None:
+            waited.cancel()
             connection.part(request_id, _GOODBYE)
+
+        closing.add_done_callback(closed)
 
 
 class SessionTable:

@@ -60,7 +60,17 @@ class SocketSplice:
 class _Pump:
     """One direction of a splice."""
 
-    __slots__ = ("_buffer", "_loop", "_splice", "done", "rest", "source", "target")
+    __slots__ = (
+        "_buffer",
+        "_loop",
+        "_source_fd",
+        "_splice",
+        "_target_fd",
+        "done",
+        "rest",
+        "source",
+        "target",
+    )
 
     def __init__(
         self, splice: SocketSplice, source: socket.socket, target: socket.socket, buffer: memoryview
@@ -70,15 +80,17 @@ class _Pump:
         self._buffer = buffer
         self.source = source
         self.target = target
+        self._source_fd = source.fileno()
+        self._target_fd = target.fileno()
         self.rest: memoryview | None = None
         self.done = False
 
     def listen(self) -> None:
-        self._loop.add_reader(self.source, self.read)
+        self._loop.add_reader(self._source_fd, self.read)
 
     def stop(self) -> None:
-        self._loop.remove_reader(self.source)
-        self._loop.remove_writer(self.target)
+        self._loop.remove_reader(self._source_fd)
+        self._loop.remove_writer(self._target_fd)
 
     def read(self) -> None:
         buffer = self._buffer
@@ -90,7 +102,7 @@ class _Pump:
             self._splice.close()
             return
         if not count:
-            self._loop.remove_reader(self.source)
+            self._loop.remove_reader(self._source_fd)
             self._finish()
             return
         try:
@@ -102,8 +114,8 @@ class _Pump:
             return
         if sent < count:
             self.rest = memoryview(bytes(buffer[sent:count]))
-            self._loop.remove_reader(self.source)
-            self._loop.add_writer(self.target, self.drain)
+            self._loop.remove_reader(self._source_fd)
+            self._loop.add_writer(self._target_fd, self.drain)
 
     def drain(self) -> None:
         rest = self.rest
@@ -117,10 +129,10 @@ class _Pump:
             return
         if sent < len(rest):
             self.rest = rest[sent:]
-            self._loop.add_writer(self.target, self.drain)
+            self._loop.add_writer(self._target_fd, self.drain)
             return
         self.rest = None
-        self._loop.remove_writer(self.target)
+        self._loop.remove_writer(self._target_fd)
         self.listen()
 
     def _finish(self) -> None:

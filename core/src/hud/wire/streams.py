@@ -173,11 +173,12 @@ async def _readable(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> Non
         if not ready.done():
             ready.set_result(None)
 
-    loop.add_reader(sock, readable)
+    fd = sock.fileno()
+    loop.add_reader(fd, readable)
     try:
         await ready
     finally:
-        loop.remove_reader(sock)
+        loop.remove_reader(fd)
 
 
 def _accepted(line: bytes, name: str) -> None:
