@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from hud.environment import DataFileArg, DataFilesArg, Environment, GradingArg, PromptArg
+from hud.environment import DataFileArg, DataFilesArg, Environment, GradingArg, PromptArg, serving
 from hud.environment.annotations import rule_for, with_json_retry
 from hud.environment.arguments import Arguments
 from hud.errors import AuthoringError, BadParamsError, TemplateTypeError
@@ -276,6 +276,33 @@ async def test_a_refused_argument_runs_no_author_code() -> None:
         with pytest.raises(BadParamsError, match=r"no task 'tsk' \(did you mean 'task'\?\)"):
             await session.start("tsk", {})
     assert ran == []
+
+
+@pytest.mark.anyio
+async def test_a_template_without_a_schema_fails_alone(caplog: pytest.LogCaptureFixture) -> None:
+    env = Environment("mixed")
+
+    class Opaque:
+        pass
+
+    @env.template()
+    async def broken(item: Opaque) -> Play:
+        yield item
+        yield 1.0
+
+    @env.template()
+    async def good(n: int = 1) -> Play:
+        yield str(n)
+        yield 1.0
+
+    async with serving(env) as service:
+        assert [entry["id"] for entry in service.task_entries()] == ["broken", "good"]
+        assert "argument 'item'" in caplog.text
+        session = service.open_session("s")
+        with pytest.raises(AuthoringError, match="argument 'item'"):
+            await session.start("broken", {"item": 1})
+        assert await session.start("good", {}) == {"prompt": "1"}
+        await session.close()
 
 
 @pytest.mark.anyio

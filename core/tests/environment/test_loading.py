@@ -110,6 +110,22 @@ def test_an_env_of_another_folder_replaces_the_first_folders_modules(tmp_path: P
     assert load_environment(tmp_path / "a").name == "a"
 
 
+def test_only_what_was_imported_from_the_other_folder_itself_is_replaced(tmp_path: Path) -> None:
+    write(tmp_path, "a/library/tool_of_a.py", "OBJECT = object()")
+    write(tmp_path, "a/env.py", ENV.format(name="a") + "import package_of_a.inner\nimport bare_of_a.inner\n")
+    write(tmp_path, "a/bare_of_a/inner.py", "")
+    write(tmp_path, "a/package_of_a/__init__.py", "")
+    write(tmp_path, "a/package_of_a/inner.py", "")
+    write(tmp_path, "b/env.py", ENV.format(name="b"))
+    sys.path.append(str(tmp_path / "a" / "library"))  # as an installed, editable distribution below it
+    tool = __import__("tool_of_a")
+    load_environment(tmp_path / "a" / "env.py")
+    assert "package_of_a.inner" in sys.modules
+    load_environment(tmp_path / "b" / "env.py")
+    assert not {"package_of_a", "package_of_a.inner", "bare_of_a", "bare_of_a.inner"} & set(sys.modules)
+    assert sys.modules["tool_of_a"] is tool
+
+
 def test_tasks_py_finds_the_very_module_that_was_loaded(tmp_path: Path) -> None:
     write(tmp_path, "env.py", ENV.format(name="same"))
     write(tmp_path, "tasks.py", "from env import env, task\nROW = task()\n")

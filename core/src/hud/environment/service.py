@@ -20,7 +20,7 @@ from hud.environment.payload import FRAME_BYTES
 from hud.environment.release import Release
 from hud.environment.session import EnvironmentSession
 from hud.environment.startup import Startup
-from hud.errors import BadParamsError, HudError, SandboxError, UsageError
+from hud.errors import AuthoringError, BadParamsError, HudError, SandboxError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,7 +87,7 @@ class EnvironmentService:
         """Return the manifest's templates; the same list until one is added."""
         count = len(self.env.tasks)
         if self._entries is None or self._entries[0] != count:
-            self._entries = count, [dict(template.entry) for template in self.env.tasks.values()]
+            self._entries = count, [_entry(template) for template in self.env.tasks.values()]
         return self._entries[1]
 
     def stream_address(self, name: str) -> tuple[str, int] | str | None:
@@ -293,6 +293,15 @@ async def _leave(env: Environment) -> None:
                 await service.stop()
             finally:
                 await service.end_author()
+
+
+def _entry(template: Template) -> dict[str, Any]:
+    """Return a template's manifest entry; one that cannot be made is logged here and raised when it is started."""
+    try:
+        return dict(template.entry)
+    except AuthoringError as error:
+        log.error("%s", error)  # noqa: TRY400 - the message says it all; the traceback is ours
+        return {"id": template.id, "description": template.description, "args": {"type": "object"}}
 
 
 async def _bounded(keeper: ContainsAgent, work: Awaitable[None], what: str) -> None:

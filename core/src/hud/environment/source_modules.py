@@ -37,22 +37,18 @@ class SourceFolder:
         The standard library's and installed distributions' modules are never dropped.
         """
         clashing = {
-            Path(file).parent if Path(file).name != "__init__.py" else Path(file).parent.parent
+            _root(file)
             for name in self.names()
             if (file := _project_file(sys.modules.get(name))) is not None and not self._owns(file)
         }
         for folder in clashing:
-            prefix = f"{folder}/"
-            for name, module in list(sys.modules.items()):
-                file = _project_file(module)
-                if file is not None and file.startswith(prefix) and not self._owns(file):
-                    del sys.modules[name]
+            _forget(folder)
             while str(folder) in sys.path and folder in _appended:
                 sys.path.remove(str(folder))
             _appended.discard(folder)
 
     def _owns(self, file: str) -> bool:
-        return file.startswith(f"{self.path}/")
+        return _root(file) == self.path
 
 
 _appended: set[Path] = set()
@@ -75,7 +71,7 @@ def import_file(file: Path) -> ModuleType:
     if known is not None and _project_file(known) == str(file):
         if _stamps.get(str(file), _stamp(file)) == _stamp(file):
             return known
-        _forget(folder)
+        _forget(folder.path)
     importlib.invalidate_caches()
     with importing(folder, str(file)):
         spec = importlib.util.spec_from_file_location(name, file)
@@ -139,12 +135,30 @@ def _module_name(file: Path) -> str:
     return f"hud_source_{name}" if name in sys.stdlib_module_names or name == "hud" else name
 
 
-def _forget(folder: SourceFolder) -> None:
-    """Drop the folder's modules, so that an edited source is imported anew with its siblings."""
-    for name, module in list(sys.modules.items()):
-        file = _project_file(module)
-        if name != "__main__" and file is not None and Path(file).is_relative_to(folder.path):
+def _forget(folder: Path) -> None:
+    """Drop the modules imported from `folder` as top-level ones, with their submodules."""
+    tops = {
+        name for name, module in list(sys.modules.items()) if "." not in name and folder in _roots(module)
+    }
+    for name in list(sys.modules):
+        if name.partition(".")[0] in tops:
             del sys.modules[name]
+
+
+def _roots(module: ModuleType) -> list[Path]:
+    """Return the folders a top-level module came from; several for a package without `__init__.py`."""
+    file = _project_file(module)
+    if file is not None:
+        return [_root(file)]
+    if getattr(module, "__file__", None) is None and module.__spec__ is not None:
+        return [Path(part).parent for part in module.__spec__.submodule_search_locations or ()]
+    return []
+
+
+def _root(file: str) -> Path:
+    """Return the folder that has to be on the path for a top-level module's file to be found."""
+    path = Path(file)
+    return path.parent.parent if path.name == "__init__.py" else path.parent
 
 
 def _stamp(file: Path) -> tuple[int, int]:

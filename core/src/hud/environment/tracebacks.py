@@ -12,14 +12,14 @@ _KITS = f"{_OURS}testing/"  # its templates are an author's
 _STDLIB = str(Path(traceback.__file__).resolve().parent) + "/"
 _FRAMES = ("cr_frame", "ag_frame", "gi_frame")
 _AWAITED = ("cr_await", "ag_await", "gi_yieldfrom")
-_HIDDEN = ("<frozen importlib", "<frozen runpy")
+_HIDDEN = ("<frozen importlib", "<frozen runpy", f"{_STDLIB}importlib/", f"{_STDLIB}asyncio/")
 
 
 def is_ours(filename: str) -> bool:
     """Whether a frame of `filename` is the product's or the import system's own."""
     if filename.startswith(_OURS):
         return not filename.startswith(_KITS)
-    return filename.startswith(_HIDDEN) or "/importlib/" in filename or "/asyncio/" in filename
+    return filename.startswith(_HIDDEN)
 
 
 def author_traceback(error: BaseException) -> str:
