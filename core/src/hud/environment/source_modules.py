@@ -150,8 +150,9 @@ def _roots(module: ModuleType) -> list[Path]:
     file = _project_file(module)
     if file is not None:
         return [_root(file)]
-    if getattr(module, "__file__", None) is None and module.__spec__ is not None:
-        return [Path(part).parent for part in module.__spec__.submodule_search_locations or ()]
+    spec = getattr(module, "__spec__", None)
+    if getattr(module, "__file__", None) is None and spec is not None:
+        return [Path(part).parent for part in spec.submodule_search_locations or ()]
     return []
 
 

@@ -18,9 +18,12 @@ from hud.plugins.lazy import lazy_names
 
 if TYPE_CHECKING:
     from hud.testing.agent import AgentContract as AgentContract
+    from hud.testing.backing import UnconfinedWorkspace as UnconfinedWorkspace
     from hud.testing.capability import CapabilityContract as CapabilityContract
     from hud.testing.contract import Contract as Contract
     from hud.testing.contract import asynchronous as asynchronous
+    from hud.testing.environments import play as play
+    from hud.testing.environments import session_of as session_of
     from hud.testing.grader import Graded as Graded
     from hud.testing.grader import GraderContract as GraderContract
     from hud.testing.plugins import isolated_host as isolated_host
@@ -38,6 +41,9 @@ _CORE = {
     "isolated_host": "hud.testing.plugins:isolated_host",
     "RuntimeContract": "hud.testing.runtime:RuntimeContract",
     "ShellContract": "hud.testing.shell:ShellContract",
+    "UnconfinedWorkspace": "hud.testing.backing:UnconfinedWorkspace",
+    "play": "hud.testing.environments:play",
+    "session_of": "hud.testing.environments:session_of",
     "TasksetFormatContract": "hud.testing.taskset_format:TasksetFormatContract",
 }
 
