@@ -170,6 +170,10 @@ def _announce(env: Environment, server: Server, address: Address) -> None:
         shown = f"{server.url}?token={address.token}"
     templates = len(env.templates)
     click.echo(f"serving {env.name} ({templates} templates) at {shown}; Ctrl-C ends it", err=True)
+    for backing in env.backings:
+        enter = getattr(backing, "how_to_enter", None)  # a shell's command line, say
+        if enter is not None:
+            click.echo(f"{backing.name}: {enter()}", err=True)
 
 
 def _log(verbose: int) -> None:

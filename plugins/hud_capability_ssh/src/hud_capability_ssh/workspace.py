@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
+import tempfile
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -116,6 +118,7 @@ class Workspace:
         self._service_relay: Relay | None = None
         self._launched: list[Launched] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self._key_folder: Path | None = None
         self.capability: Capability | None = None
 
     @property
@@ -195,9 +198,27 @@ class Workspace:
             await self._end_services()
             if self._egress is not None:
                 await self._egress.close()
+            if self._key_folder is not None:
+                shutil.rmtree(self._key_folder, ignore_errors=True)
+                self._key_folder = None
             if self._lease is not None:
                 self._lease.close()
                 self._lease = None
+
+    def how_to_enter(self) -> str:
+        """Return the command line by which OpenSSH enters; its key lies in a folder of its own until `stop`."""
+        if self.capability is None or self._server is None:
+            raise SandboxError(f"workspace {self.name!r} is not started")
+        if self._key_folder is None:
+            self._key_folder = Path(tempfile.mkdtemp(prefix="hud-key-"))
+            key = self._key_folder / "key"
+            key.touch(mode=0o600)
+            key.write_text(self.capability.params["client_key"])
+            host_key = self.capability.params["host_pubkey"]
+            (self._key_folder / "hosts").write_text(f"[{self._host}]:{self._server.port} {host_key}\n")
+        at = self._key_folder
+        options = f"-o UserKnownHostsFile={at}/hosts -o IdentitiesOnly=yes"
+        return f"ssh -i {at}/key {options} -p {self._server.port} {self.user}@{self._host}"
 
     def own(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` until it is done or the workspace stops."""

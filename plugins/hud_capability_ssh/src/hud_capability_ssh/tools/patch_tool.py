@@ -53,12 +53,8 @@ async def _new_content(client: SSHClient, change: Change) -> str | None:
     if change.kind == "add" and before is not None:
         raise PatchError(f"{change.path} exists already; update it instead")
     created = all(not hunk.old for hunk in change.hunks)  # as `diff -N` writes a new file
-    if (
-        (change.kind == "delete"
-        and before is None)
-        or (change.kind == "update"
-        and before is None
-        and not created)
+    if (change.kind == "delete" and before is None) or (
+        change.kind == "update" and before is None and not created
     ):
         raise PatchError(f"{change.path} does not exist")
     return applied(change, before or "")
