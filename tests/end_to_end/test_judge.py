@@ -1,0 +1,92 @@
+"""The judge where it works: in an environment's own process, asking through the orchestrator."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hud.eval import LocalRuntime, Taskset
+from hud.eval.limits import Limits
+from hud.testing.llm import Ask, ModelServer, Turn
+from hud.testing.scripted import Scripted, said
+from hud.types import Task
+from hud_grader_llm.testing import asked_criterion, verdict
+
+pytestmark = pytest.mark.anyio
+
+ENV = """
+import os
+from hud.environment import Environment
+from hud.graders import BashGrader, LLMJudgeGrader, combine
+
+env = Environment(name="judged")
+
+@env.template()
+async def task(votes: int = 1):
+    answer = yield "Be good."
+    yield await LLMJudgeGrader.grade(answer=answer, criteria=["is good", ("is bad", 3)], votes=votes)
+
+@env.template()
+async def undecided():
+    answer = yield "Be good."
+    result = await LLMJudgeGrader.grade(answer=answer, criteria=["is odd"])
+    yield result.value
+"""
+
+
+def rule(ask: Ask) -> Turn:
+    criterion = asked_criterion(ask)
+    return verdict("CANNOT_DECIDE" if "odd" in criterion else "MET" if "good" in criterion else "UNMET")
+
+
+@pytest.fixture
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "env.py"
+    path.write_text(ENV)
+    return path
+
+
+def taskset(template: str, **args: Any) -> Taskset:
+    return Taskset("judged", [Task(env="judged", id=template, args=args)])
+
+
+async def test_verdicts_come_by_host_calls_and_are_recorded(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with ModelServer(rule, key="host-key") as server:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
+        monkeypatch.setenv("ANTHROPIC_API_KEY", "host-key")
+        job = await taskset("task", votes=3).run(Scripted(said("I am.")), runtime=LocalRuntime(source))
+        [run] = job.runs
+        assert run.error is None
+        assert run.reward == pytest.approx(0.25)
+        calls = run.trace.extra["host_calls"]
+        assert len(calls) == 6
+        assert all(call["model"] == "claude-haiku-4-5" and call["usage"]["cost_usd"] > 0 for call in calls)
+        kept = run.trace.model_dump_json() + str(run.grade.raw)
+        assert "because" in kept  # the judge's reasons are part of the record
+        assert "host-key" not in kept
+
+
+async def test_a_judge_that_cannot_decide_is_an_error_and_no_reward(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with ModelServer(rule) as server:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
+        job = await taskset("undecided").run(Scripted(said("I am.")), runtime=LocalRuntime(source))
+        [run] = job.runs
+        assert run.reward is None
+        assert "could not decide" in (run.error or "")
+
+
+async def test_a_budget_covers_the_judge_too(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with ModelServer(rule) as server:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
+        job = await taskset("task").run(
+            Scripted(said("I am.")), runtime=LocalRuntime(source), limits=Limits(max_tokens=30)
+        )
+        [run] = job.runs
+        assert run.reward is None
+        assert "max_tokens" in (run.error or "")
+        assert not server.asks
