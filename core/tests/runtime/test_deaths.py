@@ -34,10 +34,25 @@ def process_of(runtime: Runtime) -> LocalProcess:
 
 
 def server_of(runtime: Runtime) -> int:
-    """Return the number of the process that serves; its parent is the child's init process."""
-    init = process_of(runtime).pid
-    assert init is not None
-    return descendants(init)[0]
+    """Return the number of the process that serves."""
+    pid = process_of(runtime).pid
+    assert pid is not None
+    if Path(f"/proc/{pid}/comm").read_text().startswith("hud-init"):
+        (pid,) = descendants(pid)
+    return pid
+
+
+def init_of(runtime: Runtime) -> int:
+    """Return the number of the first process of the child's pid namespace, or of what adopts for it."""
+    server = server_of(runtime)
+    namespace = Path(f"/proc/{server}/ns/pid").readlink()
+    for pid in descendants():
+        status = Path(f"/proc/{pid}/status").read_text()
+        numbers = next(line.split()[1:] for line in status.splitlines() if line.startswith("NSpid:"))
+        if numbers[-1] == "1" and Path(f"/proc/{pid}/ns/pid").readlink() == namespace:
+            return pid
+    assert process_of(runtime).pid != server
+    return process_of(runtime).pid or 0
 
 
 def keeper_and_zygote() -> tuple[int, int]:
@@ -71,9 +86,7 @@ async def test_a_template_that_ends_its_process_is_reported_and_harms_nobody(
 async def test_a_killed_child_is_noticed_while_nobody_asks(project: Project, victim: str) -> None:
     async with LocalRuntime(project.file)(row()) as placed:
         process = process_of(placed)
-        pid = server_of(placed) if victim == "server" else process.pid
-        assert pid is not None
-        os.kill(pid, signal.SIGKILL)
+        os.kill(server_of(placed) if victim == "server" else init_of(placed), signal.SIGKILL)
         async with asyncio.timeout(20):
             text = await process.died()
         assert "killed" in text

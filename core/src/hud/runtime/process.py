@@ -57,7 +57,7 @@ class LocalProcess:
         self.log = log
         self.name = name
         self.pid: int | None = None
-        """The number of the child's init process, as this process sees it."""
+        """The number of the serving process, as this process sees it."""
         self.url: str | None = None
         self.view: str | None = None
         self.failed: dict[str, Any] | None = None
@@ -74,7 +74,7 @@ class LocalProcess:
         self._pidfd = -1
         self._changed = asyncio.Event()
         self._dead = asyncio.Event()
-        self._stopping = False
+        self._gone = asyncio.Event()
         self._loop.add_reader(channel.fileno(), self._on_channel)
 
     @property
@@ -84,7 +84,7 @@ class LocalProcess:
 
     @property
     def dead(self) -> bool:
-        """Whether it has ended."""
+        """Whether it has ended; what it started may take a moment more."""
         return self._dead.is_set()
 
     def keep(self) -> None:
@@ -121,17 +121,16 @@ class LocalProcess:
 
     async def stop(self, grace_s: float) -> None:
         """Have it stop by itself, or kill it after `grace_s` seconds; returns when nothing of it runs."""
-        self._stopping = True
         with contextlib.suppress(OSError):
             self._channel.shutdown(socket.SHUT_WR)
-        if await self._ended_within(grace_s if self.url is not None else 0.0):
+        if await self._gone_within(grace_s if self.url is not None else 0.0):
             return
         self.kill()
-        await self._ended_within(10.0)
+        await self._gone_within(10.0)
 
     def kill(self) -> None:
-        """Kill it and everything it started."""
-        if self._pidfd >= 0 and not self.dead:
+        """Kill the serving process; what it started follows."""
+        if self._pidfd >= 0 and not self._gone.is_set():
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
@@ -141,16 +140,15 @@ class LocalProcess:
             self._loop.remove_reader(self._channel.fileno())
             self._channel.close()
         if self._pidfd >= 0:
-            self._loop.remove_reader(self._pidfd)
             os.close(self._pidfd)
             self._pidfd = -1
 
-    async def _ended_within(self, seconds: float) -> bool:
-        if not self.dead and seconds > 0:
+    async def _gone_within(self, seconds: float) -> bool:
+        if not self._gone.is_set() and seconds > 0:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
-                    await self._dead.wait()
-        return self.dead
+                    await self._gone.wait()
+        return self._gone.is_set()
 
     def _on_channel(self) -> None:
         for _ in range(8):
@@ -161,9 +159,10 @@ class LocalProcess:
             except OSError:
                 message, descriptors = b"", []
             if not message:
+                # Zygote and child hold the other end: both have closed it, so nothing of the child is left.
                 self._loop.remove_reader(self._channel.fileno())
-                if not self.forked:
-                    self._end()
+                self._gone.set()
+                self._dead.set()
                 self._changed.set()
                 return
             self._understand(json.loads(message), descriptors)
@@ -171,8 +170,8 @@ class LocalProcess:
     def _understand(self, message: dict[str, Any], descriptors: list[int]) -> None:
         if "forked" in message and descriptors:
             self._pidfd = descriptors[0]
+            os.set_inheritable(self._pidfd, False)  # descriptors arrive inheritable (unix(7))
             self.pid = _number_of(self._pidfd)
-            self._loop.add_reader(self._pidfd, self._on_end)
         elif "ready" in message:
             self.url = message["ready"]
         elif "view" in message:
@@ -181,16 +180,7 @@ class LocalProcess:
             self.failed = message["failed"]
         elif "ended" in message:
             self.exit_code = message["ended"]
-        self._changed.set()
-
-    def _on_end(self) -> None:
-        self._loop.remove_reader(self._pidfd)
-        if self._channel.fileno() >= 0:
-            self._on_channel()
-        self._end()
-
-    def _end(self) -> None:
-        self._dead.set()
+            self._dead.set()
         self._changed.set()
 
 

@@ -1,7 +1,10 @@
 """The process that imports an environment's module once and forks a child for each rollout.
 
 It has one thread and no event loop. Requests come over a seqpacket socket, each with the child's own channel;
-all that is said of a child goes over that channel, so that nobody waits for the zygote's attention.
+all that is said of a child goes over that channel, and its closing says that nothing of the child is left.
+
+With namespaces, a child and all it starts live in a pid namespace of its own (`hud.runtime.namespaces`), whose first
+process is killed when the child has ended.
 """
 
 from __future__ import annotations
@@ -12,13 +15,25 @@ import io
 import json
 import os
 import select
+import signal
 import socket
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hud.runtime import linux
+from hud.runtime.namespaces import PidNamespaces
+
+
+@dataclass(slots=True)
+class Child:
+    """A child until nothing is left of it. `init` is the first process of its namespace, 0 where it has none."""
+
+    channel: socket.socket
+    server: int
+    init: int
 
 
 class Zygote:
@@ -28,14 +43,14 @@ class Zygote:
         self.control = control
         self.setup = setup
         self.contained = containment == "namespaces"
-        self.children: dict[int, int] = {}
-        """pidfd -> process number, of children not yet reaped."""
         self.environment: Any = None
         self.author_descriptors: set[int] = set()
         # Children see in this pipe's end that their parent has gone.
         self.pulse_read, self._pulse_write = os.pipe()
-        self._own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC) if self.contained else -1
-        self._count = 0
+        self._poll = select.poll()
+        self._servers: dict[int, Child] = {}
+        self._inits: dict[int, Child] = {}
+        self._namespaces = PidNamespaces(self.pulse_read) if self.contained else None
 
     def run(self) -> None:
         """Prepare, say how that went, and serve fork requests until the orchestrator goes or nothing is asked."""
@@ -70,47 +85,42 @@ class Zygote:
             linux.mount_proc()
 
     def _serve(self) -> None:
-        poll = select.poll()
-        poll.register(self.control, select.POLLIN)
+        self._poll.register(self.control, select.POLLIN)
         idle_s = float(self.setup["idle_s"])
         last_use = time.monotonic()
         while True:
-            wait_s = 3600.0 if self.children else max(0.0, idle_s - (time.monotonic() - last_use))
-            events = poll.poll(wait_s * 1000)
-            if not events and not self.children:
+            busy = bool(self._servers or self._inits)
+            wait_s = 3600.0 if busy else max(0.0, idle_s - (time.monotonic() - last_use))
+            events = self._poll.poll(wait_s * 1000)
+            if not events and not busy:
                 return
             for descriptor, _ in events:
-                if descriptor in self.children:
-                    poll.unregister(descriptor)
-                    self._reap(descriptor)
-                    last_use = time.monotonic()
-                    continue
-                message, descriptors, _, _ = socket.recv_fds(self.control, 1 << 16, 4)
-                if not message:
-                    return
                 last_use = time.monotonic()
-                if (pidfd := self._fork(json.loads(message), descriptors)) is not None:
-                    poll.register(pidfd, select.POLLIN)
+                if descriptor in self._servers:
+                    self._server_ended(descriptor)
+                elif descriptor in self._inits:
+                    self._init_ended(descriptor)
+                else:
+                    message, descriptors, _, _ = socket.recv_fds(self.control, 1 << 16, 4)
+                    if not message:
+                        return
+                    # Descriptors arrive inheritable (unix(7)), and then this one would outlive its child.
+                    os.set_inheritable(descriptors[0], False)
+                    self._fork(json.loads(message), socket.socket(fileno=descriptors[0]))
+                    if self._namespaces is not None:
+                        # Where the next fork has to make its own, its error says why it could not.
+                        with contextlib.suppress(OSError):
+                            self._namespaces.refill()
 
-    def _reap(self, pidfd: int) -> None:
-        os.waitpid(self.children.pop(pidfd), 0)
-        os.close(pidfd)
-
-    def _fork(self, request: dict[str, Any], descriptors: list[int]) -> int | None:
-        channel = socket.socket(fileno=descriptors[0])
-        self._count += 1
-        request["number"] = self._count
+    def _fork(self, request: dict[str, Any], channel: socket.socket) -> None:
         try:
-            if self.contained:
-                # The second call makes a namespace inside this process's own, so it must be back in it.
-                linux.setns(self._own_pids, linux.NEW_PIDS)
-                linux.unshare(linux.NEW_PIDS)
+            init = self._namespaces.enter_next() if self._namespaces is not None else 0
             pid = os.fork()
         except OSError as error:
             text = f"cannot fork a child: {error.strerror}"
-            channel.send(json.dumps({"failed": {"type": "RuntimeStartError", "message": text}}).encode())
+            tell(channel, {"failed": {"type": "RuntimeStartError", "message": text}})
             channel.close()
-            return None
+            return
         if pid == 0:
             from hud.runtime.zygote_child import run_child
 
@@ -119,12 +129,42 @@ class Zygote:
                 run_child(self, request, channel)
             finally:
                 os._exit(70)
+        child = Child(channel, pid, init)
         pidfd = os.pidfd_open(pid)
-        self.children[pidfd] = pid
+        self._servers[pidfd] = child
+        self._poll.register(pidfd, select.POLLIN)
         with contextlib.suppress(OSError):
             socket.send_fds(channel, [b'{"forked":1}'], [pidfd])
-        channel.close()
-        return pidfd
+
+    def _server_ended(self, pidfd: int) -> None:
+        child = self._servers.pop(pidfd)
+        self._forget(pidfd)
+        _, status = os.waitpid(child.server, 0)
+        if not child.init:
+            # Its own init process has told how it ended, and killed the rest.
+            child.channel.close()
+            return
+        tell(child.channel, {"ended": os.waitstatus_to_exitcode(status)})
+        os.kill(child.init, signal.SIGKILL)
+        init = os.pidfd_open(child.init)
+        self._inits[init] = child
+        self._poll.register(init, select.POLLIN)
+
+    def _init_ended(self, pidfd: int) -> None:
+        child = self._inits.pop(pidfd)
+        self._forget(pidfd)
+        os.waitpid(child.init, 0)
+        child.channel.close()
+
+    def _forget(self, pidfd: int) -> None:
+        self._poll.unregister(pidfd)
+        os.close(pidfd)
+
+
+def tell(channel: socket.socket, message: dict[str, Any]) -> None:
+    """Send a message about a child; nobody may be listening any more, and then nobody needs to know."""
+    with contextlib.suppress(OSError):
+        channel.send(json.dumps(message).encode())
 
 
 def _descriptors() -> set[int]:

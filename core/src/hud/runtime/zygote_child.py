@@ -1,14 +1,13 @@
 """A rollout's own process: what happens between the fork and serving.
 
-Two processes are made. The first is pid 1 of its own pid namespace: it forks the second, which enters the view and
-serves, and reports how that one ended. When it ends itself the kernel kills all that is left in the namespace.
+Where there are no pid namespaces two processes are made: the first adopts what the second, which serves, leaves
+behind, and kills it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import gc
-import json
 import os
 import signal
 import socket
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hud.runtime import linux
+from hud.runtime.zygote import tell
 
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -25,32 +25,21 @@ if TYPE_CHECKING:
 
 
 def run_child(zygote: Zygote, request: dict[str, Any], channel: socket.socket) -> NoReturn:
-    """Be the init process of one child; never returns.
-
-    It touches as little memory as it can, since every page it touches is its own: all else is its child's.
-    """
-    linux.call_itself("hud-init")
+    """Be a child of `zygote`; never returns."""
     linux.die_with_parent(zygote.pulse_read)
     if zygote.contained:
-        _choose_number(request["number"])
-    else:
-        linux.become_subreaper()
-    # In a pid namespace of its own the child ends with this process anyway.
-    pulse = () if zygote.contained else os.pipe()
+        _serve(zygote, request, channel)
+    linux.call_itself("hud-init")
+    linux.become_subreaper()
+    pulse_read, pulse_write = os.pipe()
     pid = os.fork()
     if pid == 0:
-        if pulse:
-            os.close(pulse[1])
-            linux.die_with_parent(pulse[0])
+        os.close(pulse_write)
+        linux.die_with_parent(pulse_read)
         _serve(zygote, request, channel)
-    if pulse:
-        os.close(pulse[0])
     status = _wait_for(pid)
-    if not zygote.contained:
-        _end_descendants()
-    # Nobody may be listening any more; then nobody needs to know.
-    with contextlib.suppress(OSError):
-        channel.send(b'{"ended": %d}' % os.waitstatus_to_exitcode(status))
+    _end_descendants()
+    tell(channel, {"ended": os.waitstatus_to_exitcode(status)})
     os._exit(0)
 
 
@@ -87,7 +76,7 @@ def _serve(zygote: Zygote, request: dict[str, Any], channel: socket.socket) -> N
     except BaseException as raised:  # noqa: BLE001 - whatever it was, it is reported and this process ends
         from hud.runtime.preparation import failure
 
-        _say(channel, {"failed": failure(raised)})
+        tell(channel, {"failed": failure(raised)})
     finally:
         with contextlib.suppress(BaseException):
             sys.stdout.flush()
@@ -109,7 +98,7 @@ def _enter_view(zygote: Zygote, request: dict[str, Any], channel: socket.socket)
     view = request["view"]
     engine, root = enter_view(view, own_mounts=own_mounts)
     if engine != "overlay":
-        _say(channel, {"view": engine})
+        tell(channel, {"view": engine})
     folder = Path(request["folder"])
     return root / folder.relative_to(view["root"]) if folder.is_relative_to(view["root"]) else folder
 
@@ -119,12 +108,6 @@ def reseed() -> None:
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
         numpy_random.seed()
-
-
-def _say(channel: socket.socket, message: dict[str, Any]) -> None:
-    # Nobody may be listening any more; then nobody needs to know.
-    with contextlib.suppress(OSError):
-        channel.send(json.dumps(message).encode())
 
 
 def _redirect_output(path: str) -> None:
@@ -142,20 +125,6 @@ def _keep_descriptors(kept: set[int]) -> None:
         if int(name) not in kept:
             with contextlib.suppress(OSError):
                 os.close(int(name))
-
-
-def _choose_number(number: int) -> None:
-    """Give the serving process a number that differs from its siblings' although each has a pid namespace.
-
-    Code that puts its process number into the name of a shared file would collide otherwise. The file works on
-    the namespace of its writer (pid_namespaces(7), ns_last_pid); without it numbers may be equal.
-    """
-    with contextlib.suppress(OSError):
-        descriptor = os.open("/proc/sys/kernel/ns_last_pid", os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            os.write(descriptor, b"%d" % (100 + number % 30_000))
-        finally:
-            os.close(descriptor)
 
 
 def _end_descendants() -> None:
