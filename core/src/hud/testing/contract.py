@@ -12,9 +12,6 @@ import pytest
 
 P = ParamSpec("P")
 
-DEADLINE_S = 100.0
-"""One test of a kit may take this long; a hang is then a failure with a stack instead of a stuck run."""
-
 
 class Contract:
     """Base of the kits.
@@ -24,6 +21,8 @@ class Contract:
     """
 
     known_failures: ClassVar[Mapping[str, str]] = {}
+    deadline_s: ClassVar[float] = 100.0
+    """One test may take this long; a hang is then a failure with a stack instead of a stuck run."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -43,8 +42,10 @@ def asynchronous(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, No
 
     @functools.wraps(test)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        contract = args[0] if args else None
+
         async def bounded() -> None:
-            async with asyncio.timeout(DEADLINE_S):
+            async with asyncio.timeout(getattr(contract, "deadline_s", Contract.deadline_s)):
                 await test(*args, **kwargs)
 
         asyncio.run(bounded())
