@@ -28,7 +28,7 @@ from hud.wire import auth, tls
 from hud.wire.server import Server, start_server
 
 if TYPE_CHECKING:
-    from conftest import Echo, World
+    from .conftest import Echo, World
 
 pytestmark = pytest.mark.anyio
 Serve = Callable[..., AbstractAsyncContextManager[Server]]

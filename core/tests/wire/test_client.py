@@ -39,7 +39,7 @@ from hud.wire.faults import raised_from
 from hud.wire.server import Server, start_server
 
 if TYPE_CHECKING:
-    from conftest import World
+    from .conftest import World
 
 pytestmark = pytest.mark.anyio
 Serve = Callable[..., AbstractAsyncContextManager[Server]]

@@ -17,7 +17,7 @@ from hud.wire.server import Server
 from hud.wire.service import HostCalls
 
 if TYPE_CHECKING:
-    from conftest import World
+    from .conftest import World
 
 pytestmark = pytest.mark.anyio
 Serve = Callable[..., AbstractAsyncContextManager[Server]]

@@ -18,7 +18,7 @@ from hud.errors import (
 from hud.runtime.contract import Runtime
 
 if TYPE_CHECKING:
-    from conftest import World
+    from .conftest import World
 
 pytestmark = pytest.mark.anyio
 

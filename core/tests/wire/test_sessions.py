@@ -14,7 +14,7 @@ from hud.testing.rawclient import RawClient
 from hud.wire.server import Server
 
 if TYPE_CHECKING:
-    from conftest import World
+    from .conftest import World
 
 pytestmark = pytest.mark.anyio
 Serve = Callable[..., AbstractAsyncContextManager[Server]]

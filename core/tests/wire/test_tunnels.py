@@ -28,7 +28,7 @@ from hud.wire.address import is_public
 from hud.wire.server import Server
 
 if TYPE_CHECKING:
-    from conftest import Echo, World
+    from .conftest import Echo, World
 
 pytestmark = pytest.mark.anyio
 Serve = Callable[..., AbstractAsyncContextManager[Server]]
