@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -159,15 +158,17 @@ async def sessions(port: int, floor_port: int, what: str) -> list[Row]:
     return rows
 
 
-async def parked(port: int, pid: int) -> Row:
+async def parked(port: int, pid: int, what: str) -> Row:
     url = f"tcp://127.0.0.1:{port}"
+    async with connect(url) as client:  # what is loaded and made once
+        await client.start_task("ask", {"word": "yes"})
     before = _memory(pid)
     for _ in range(PARKED):
         async with connect(url) as client:
             await client.start_task("ask", {"word": "yes"})
     await asyncio.sleep(0.2)
     each = (_memory(pid) - before) / PARKED
-    return Row("memory per parked session", each / 1000, 2.5, "kB", "a connection", target="5 kB")
+    return Row(f"memory per parked session, {what}", each / 1000, 2.5, "kB", "a connection", target="5 kB")
 
 
 def _memory(pid: int) -> int:
@@ -185,16 +186,9 @@ def measure() -> list[Row]:
         rows += asyncio.run(requests(port, floor_port))
     with served("streams") as (floor_port, _):
         with served("wire") as (port, pid):
+            rows.append(asyncio.run(parked(port, pid, "the wire alone")))
             rows += asyncio.run(sessions(port, floor_port, "the wire alone"))
-            rows.append(asyncio.run(parked(port, pid)))
         with served("environment") as (port, pid):
+            rows.append(asyncio.run(parked(port, pid, "an environment")))
             rows += asyncio.run(sessions(port, floor_port, "an environment"))
-            row = asyncio.run(parked(port, pid))
-            rows.append(Row(**{**{f: getattr(row, f) for f in Row.__slots__}, "work": f"{row.work}, environment"}))
     return rows
-
-
-if __name__ == "__main__":
-    os.nice(0)
-    for row in measure():
-        print(f"{row.work:70} {row.ours:10,.1f} {row.floor:10,.1f} {row.unit} {row.ours / (row.floor or 1):.2f} {row.note}")

@@ -9,6 +9,7 @@ import asyncio
 import json
 import sys
 from collections.abc import AsyncGenerator
+from pathlib import Path
 from typing import Any
 
 
@@ -34,22 +35,6 @@ class JsonEcho(asyncio.Protocol):
             self.transport.write(json.dumps(reply).encode() + b"\n")
 
 
-class ByteEcho(asyncio.BufferedProtocol):
-    """A backing that sends back what it gets."""
-
-    def __init__(self) -> None:
-        self.buffer = memoryview(bytearray(65536))
-
-    def connection_made(self, transport: Any) -> None:
-        self.transport = transport
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return self.buffer
-
-    def buffer_updated(self, count: int) -> None:
-        self.transport.write(bytes(self.buffer[:count]))
-
-
 class JsonStreams:
     """The other floor: the same over asyncio's streams."""
 
@@ -68,8 +53,12 @@ async def serve(kind: str, argument: str) -> int:
         return _port(await loop.create_server(JsonEcho, "127.0.0.1", 0, backlog=4096))
     if kind == "streams":
         return _port(await asyncio.start_server(JsonStreams().serve, "127.0.0.1", 0, backlog=4096))
-    if kind == "bytes":
-        return _port(await loop.create_server(ByteEcho, "127.0.0.1", 0, backlog=4096))
+    if kind == "splice":
+        from tests.benchmarks.tunnel import BareSplice
+
+        return _port(
+            await loop.create_server(lambda: BareSplice(int(argument)), "127.0.0.1", 0, backlog=4096)
+        )
     from hud.testing.service import FakeService
     from hud.types import Capability
     from hud.wire.server import start_server
@@ -87,8 +76,7 @@ def _port(server: asyncio.Server) -> int:
 async def until_orphaned() -> None:
     """Wait for the end of standard input."""
     ended = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    loop.add_reader(0, lambda: sys.stdin.buffer.read1(1) or ended.set())
+    asyncio.get_running_loop().add_reader(0, ended.set)  # nobody writes to it
     await ended.wait()
 
 
@@ -115,7 +103,12 @@ def beside_author() -> None:
 
 
 if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
     if sys.argv[1] == "environment":
         beside_author()
+    elif sys.argv[1] == "source":
+        from tests.benchmarks.tunnel import serve_source
+
+        serve_source()
     else:
         asyncio.run(main(*sys.argv[1:]))
