@@ -412,6 +412,15 @@ async def test_a_job_is_written_and_read_back_whole(place: Any) -> None:
     assert read.runs[0].grade == job.runs[0].grade
 
 
+async def test_a_job_is_filled_by_several_calls(place: Any) -> None:
+    job = await Job.start("training", group=2)
+    await Taskset("first", rows(2)).run(adds, runtime=place, job=job)
+    await Taskset("second", rows(3)).run(adds, runtime=place, job=job)
+    assert [run.index for run in job.runs] == list(range(10))
+    assert [run.args["a"] for run in job.runs] == [0, 0, 1, 1, 0, 0, 1, 1, 2, 2]
+    assert len(Job.load(job.id).runs) == 10
+
+
 async def test_a_job_can_go_without_a_file(place: Any) -> None:
     job = await Taskset("sums", rows(1)).run(adds, runtime=place, jobs_dir=False)
     assert job.path is None

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hud.errors import PluginNotInstalledError, SourceError, TasksetError
-from hud.eval import Task, Taskset
+from hud.eval import Run, Task, Taskset
 from hud.plugins.hookspecs import hookimpl
 from hud.plugins.kinds import TasksetFormatKind
 from hud.testing import isolated_host
@@ -306,6 +306,26 @@ def test_a_generator_in_a_module_stays_one(tmp_path: Path) -> None:
     taskset = Taskset.from_file(tmp_path / "tasks.py")
     assert taskset.is_lazy
     assert taskset.name == "endless"
+
+
+@pytest.mark.anyio
+async def test_a_row_of_an_unknown_environment_starts_nothing(tmp_path: Path) -> None:
+    (tmp_path / "env.py").write_text(ENV)
+    path = tmp_path / "rows.jsonl"
+    path.write_text(
+        '{"env": "desk", "id": "add", "args": {"a": 1}}\n'
+        '{"env": "desq", "id": "add", "slug": "x"}\n'
+        '{"env": "desk", "id": "ad", "slug": "y"}\n'
+    )
+
+    async def agent(run: Run) -> str:
+        raise AssertionError("nothing may start")
+
+    with pytest.raises(TasksetError) as caught:
+        await Taskset.from_file(path).run(agent)
+    assert "rows.jsonl:2: no environment 'desq'" in str(caught.value)
+    assert "it has desk" in str(caught.value)
+    assert "rows.jsonl:3: environment 'desk' has no task 'ad' (it has add" in str(caught.value)
 
 
 def test_rows_beside_an_env_file_know_where_they_are_declared(tmp_path: Path) -> None:

@@ -155,6 +155,13 @@ def _is_empty(rows: Any) -> bool:
     return isinstance(rows, list) and not rows
 
 
+def environments_of(file: Path) -> list[Environment]:
+    """Import a Python file and return the environments it declares or imports."""
+    from hud.environment.source_modules import import_file
+
+    return _environments([import_file(_existing(file).resolve())])
+
+
 def _environments(modules: list[ModuleType]) -> list[Environment]:
     from hud.environment.env import Environment
 

@@ -93,6 +93,11 @@ class Job:
             self.runs.put(run.index, run, place)
 
     @property
+    def next_index(self) -> int:
+        """The position of the next run: a job may be filled by several calls, one after the other."""
+        return max(self.runs.next_index, self.totals.runs)
+
+    @property
     def reward(self) -> float | None:
         """The mean over graded runs; None where none was graded."""
         return self.totals.mean

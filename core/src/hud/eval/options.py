@@ -55,7 +55,7 @@ def check_row(task: Task, agent: AgentCall, options: Options) -> None:
         ConfigError: the agent's time is not below the row's `run_timeout_s`, a time of the row is not below
             the rollout's, or `agent_config` has a key the agent does not know.
     """
-    if not task.agent_config and task.runtime_config is None and getattr(agent, "config", None) is None:
+    if not task.agent_config and task.runtime_config is None and not _has_times(agent):
         return
     seconds = act_seconds(task, agent, options)
     limits = task.runtime_config.limits if task.runtime_config is not None else None
@@ -89,6 +89,13 @@ def act_seconds(task: Task, agent: AgentCall, options: Options) -> float:
     """Return the deadline of the act phase: the row's, else the agent's own, else the default."""
     own = _own_seconds(task, agent)
     return options.deadlines.act if own is None else own
+
+
+def _has_times(agent: Any) -> bool:
+    """Tell whether the agent may have times of its own; one without settings is not asked to make them."""
+    if hasattr(agent, "timeout_seconds"):
+        return agent.timeout_seconds is not None
+    return getattr(agent, "config", None) is not None
 
 
 def _own_seconds(task: Task, agent: Any) -> float | None:

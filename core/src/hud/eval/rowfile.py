@@ -16,10 +16,11 @@ _SHOWN = 20
 _LIST = re.compile(r'"tasks"\s*:\s*(?=\[)')
 
 
-def read_rows(path: Path) -> list[Task]:
+def read_rows(path: Path, origins: dict[str, str] | None = None) -> list[Task]:
     """Read a `.jsonl` file, or a `.json` file that holds a list of rows or `{"tasks": [...]}`.
 
-    Relative paths in rows are taken from the file's folder. A row's environment is looked for in `env.py` beside it.
+    `origins` is filled with the place of each row, `FILE:LINE` by slug. Relative paths in rows are taken from the
+    file's folder. A row's environment is looked for in `env.py` beside it.
 
     Raises:
         TasksetError: one for all that is wrong, a line each with file, line and value.
@@ -39,6 +40,8 @@ def read_rows(path: Path) -> list[Task]:
         if row.slug in lines_of:
             problems.append(f"{path}:{line}: slug {row.slug!r} is already that of line {lines_of[row.slug]}")
         lines_of.setdefault(row.slug, line)
+        if origins is not None:
+            origins[row.slug] = f"{path}:{line}"
         rows.append(row)
     if problems:
         more = f"\n  and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""

@@ -40,10 +40,14 @@ class RunList(Sequence["Run"]):
         spill = place is not None and self.load is not None and len(self._where) >= self.keep
         self._where[index] = place if spill and place is not None else run
 
+    @property
+    def next_index(self) -> int:
+        """One more than the highest position."""
+        return self._settle()[-1] + 1 if self._order else 0
+
     def append(self, run: Run) -> None:
         """Add a run after the last."""
-        self._settle()
-        self.put(self._order[-1] + 1 if self._order else 0, run)
+        self.put(self.next_index, run)
 
     def extend(self, runs: Iterable[Run]) -> None:
         """Add runs after the last."""

@@ -146,7 +146,7 @@ class Scheduler:
         self._wake()
 
     async def _schedule(self) -> None:
-        index = 0
+        index = self.job.next_index
         rows = self.plan.rows
         later = aiter(rows) if isinstance(rows, AsyncIterable) else None
         now = iter(()) if isinstance(rows, AsyncIterable) else iter(rows)

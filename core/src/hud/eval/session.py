@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sized
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sized
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -160,12 +160,19 @@ class JobSession:
             raise UsageError("this job has run; make another with run() or stream()")
         if self._taskset.is_lazy:
             return
-        first = True
-        for row in self._taskset.rows(self._limit):  # type: ignore[union-attr]
+        provider: Any = None
+        rows = self._taskset.rows(self._limit)
+        assert not isinstance(rows, AsyncIterable)
+        for row in rows:
             check_row(row, self.agent, self.options)
-            if first:
-                await provider_for(row, self.runtime)
-                first = False
+            if provider is None:
+                provider = await provider_for(row, self.runtime)
+        if self._taskset.origins and self.runtime is None:
+            from hud.eval.rowcheck import check_environments
+            from hud.runtime.local import LocalRuntime
+
+            if isinstance(provider, LocalRuntime):
+                check_environments(rows, self._taskset.origins)
 
     async def _work(self, queue: asyncio.Queue[Any] | None) -> None:
         from hud.plugins.host import current_host

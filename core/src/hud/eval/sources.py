@@ -18,7 +18,7 @@ Read: TypeAlias = "tuple[str, Iterable[Task] | AsyncIterable[Task]]"
 OWN_SUFFIXES = (".py", ".json", ".jsonl")
 
 
-def read_source(source: str | Path) -> Read:
+def read_source(source: str | Path, origins: dict[str, str] | None = None) -> Read:
     """Read rows from a Python file or folder (`file.py:NAME` takes one name of it), JSON, or a plugin's format.
 
     Raises:
@@ -35,7 +35,7 @@ def read_source(source: str | Path) -> Read:
     if path.is_file() and path.suffix in (".json", ".jsonl"):
         from hud.eval.rowfile import read_rows
 
-        return path.stem, read_rows(path)
+        return path.stem, read_rows(path, origins)
     place, colon, attribute = text.rpartition(":")
     if colon and attribute.isidentifier() and Path(place).expanduser().suffix == ".py":
         from hud.eval.discovery import rows_named

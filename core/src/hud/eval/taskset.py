@@ -37,6 +37,8 @@ class Taskset:
         self.taskset_id = taskset_id
         self.source = None if source is None else str(source)
         """What it was read from."""
+        self.origins: dict[str, str] = {}
+        """Where rows of a data file stand, `FILE:LINE` by slug."""
         self._lazy: Iterator[Task] | AsyncIterable[Task] | None = None
         self._tasks: dict[str, Task] = {}
         if isinstance(tasks, (Iterator, AsyncIterable)):
@@ -54,8 +56,11 @@ class Taskset:
         """
         from hud.eval.sources import read_source
 
-        name, tasks = read_source(path)
-        return cls(name, tasks, source=path)
+        origins: dict[str, str] = {}
+        name, tasks = read_source(path, origins)
+        made = cls(name, tasks, source=path)
+        made.origins = origins
+        return made
 
     @classmethod
     def from_module(cls, module: Any) -> Self:
@@ -140,7 +145,9 @@ class Taskset:
         return self._of(task for slug, task in self._tasks.items() if slug not in dropped)
 
     def _of(self, tasks: Iterable[Task]) -> Self:
-        return type(self)(self.name, list(tasks), taskset_id=self.taskset_id, source=self.source)
+        made = type(self)(self.name, list(tasks), taskset_id=self.taskset_id, source=self.source)
+        made.origins = self.origins
+        return made
 
     def environment_names(self) -> list[str]:
         """Return the names of the rows' environments, sorted."""
