@@ -212,8 +212,9 @@ def test_a_person_can_do_a_task(letters: Path) -> None:
     assert "1.000" in terminal.shown
 
 
-def test_rich_is_imported_for_the_live_display_alone(letters: Path) -> None:
-    code = "import sys; from hud.cli.main import main; main(sys.argv[1:]); print('rich' in sys.modules)"
+@pytest.mark.parametrize("module", ["rich", "pydantic", "httpx", "importlib.metadata"])
+def test_a_plain_evaluation_imports_nothing_it_does_not_need(letters: Path, module: str) -> None:
+    code = f"import sys; from hud.cli.main import main; main(sys.argv[1:]); print({module!r} in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code, "eval", "tasks.py", "oracle"],
         check=True,
