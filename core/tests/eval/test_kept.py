@@ -80,6 +80,40 @@ async def test_records_are_redacted_before_they_are_written_or_sent(place: Any) 
     assert "***" in str(Job.load(job.id).runs[0].trace.steps[1])
 
 
+async def test_known_secrets_are_masked_without_any_plugin(
+    place: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACME_API_KEY", 'pass"phrase\\hidden')
+    monkeypatch.setenv("HOME_TOWN", "Springfield")
+    got: list[str] = []
+
+    class Sink:
+        async def job(self, record: Mapping[str, Any]) -> None: ...
+
+        async def rollout(self, record: Mapping[str, Any]) -> None:
+            got.append(json.dumps(record))
+
+        async def close(self) -> None: ...
+
+    class Sinks:
+        @hookimpl
+        async def hud_open_sink(self, event: OpenSink) -> Any:
+            return Sink()
+
+    async def leaks(run: Run) -> str:
+        run.record(AgentStep(content=f"key={os.environ['ACME_API_KEY']} sk-ant-{'x' * 30} Springfield"))
+        raise ValueError(f"refused: {os.environ['ACME_API_KEY']}")
+
+    with isolated_host(Sinks()):
+        job = await Taskset("t", rows()).run(leaks, runtime=place)
+    kept = Job.load(job.id).runs[0]
+    for text in (str(kept.trace.steps), str(kept.failure), got[0]):
+        assert "phrase" not in text
+        assert "sk-ant" not in text
+        assert "[redacted]" in text
+    assert "Springfield" in got[0]
+
+
 async def test_redaction_fails_closed(place: Any, caplog: pytest.LogCaptureFixture) -> None:
     with isolated_host(Censor(broken=True)), caplog.at_level(logging.ERROR):
         job = await Taskset("t", rows()).run(adds, runtime=place)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -10,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from hud.eval.record import run_of, run_record
 from hud.plugins.events import JobFinished, JobStarted, OpenSink, Redact, RolloutFinished, RolloutStarted
+from hud.store.redact import redactor as masker
+from hud.store.redact import secret_values
+from hud.store.writer import json_text
 from hud.values import plain
 
 if TYPE_CHECKING:
@@ -33,6 +37,7 @@ class Observer:
         self._writer = writer
         self._sinks: list[Sink] = []
         self._redact = redactor(host)
+        self._mask = masker(secret_values())
         self._on_started = bool(host.implementations("hud_rollout_started"))
         self._on_finished = bool(host.implementations("hud_rollout_finished"))
 
@@ -124,7 +129,7 @@ class Observer:
         if self._writer is not None:
             place = await self._writer.finished(run_record(run))
         if self._sinks:
-            await self._to_sinks("rollout", plain(run_record(run)))
+            await self._to_sinks("rollout", run_record(run))
         if self._on_finished and started:
             await self._host.rollout_finished(
                 RolloutFinished(
@@ -149,6 +154,7 @@ class Observer:
         kept = record if self._redact is None else self._redact(kind, record)
         if kept is None:
             return
+        kept = json.loads(self._mask(json_text(kept)))
         for sink in self._sinks:
             tell: Callable[[Mapping[str, Any]], Awaitable[None]] = getattr(sink, kind)
             await _to_sink(tell(kept))

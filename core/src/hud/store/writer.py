@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from hud.errors import StoreError
+from hud.store.redact import redactor, secret_values
 from hud.values import plain
 
 VERSION = 1
@@ -27,7 +28,8 @@ class JobWriter:
     """Appends one line of JSON per event to `<folder>/<job-id>.jsonl`, from a thread of its own.
 
     Lines that arrive while one batch is written and synced form the next, so that a busy job syncs a few times a
-    second and an idle one at once. A write that fails (a full disk) is taken back to the last whole line, and
+    second and an idle one at once. Known secrets (values of variables named like keys, forms of provider keys) are
+    taken out of the text. A write that fails (a full disk) is taken back to the last whole line, and
     every later call raises `StoreError`: the file never holds half a record.
     """
 
@@ -37,6 +39,7 @@ class JobWriter:
         self.path = folder / f"{job_id}.jsonl"
         self._redact = redact
         self._sync = sync
+        self._mask = redactor(secret_values())
         self._file = _open_locked(self.path)
         self._size = os.fstat(self._file).st_size
         self._broken: StoreError | None = None
@@ -144,17 +147,18 @@ class JobWriter:
             kept = self._redact(record["kind"], record)
         if kept is None:
             kept = {"kind": "redacted", "of": record["kind"], "run_id": record.get("run_id")}
-        return _json_line(kept)
+        return self._mask(json_text(kept)).encode("utf-8", "backslashreplace") + b"\n"
 
 
-def _json_line(record: Mapping[str, Any]) -> bytes:
+def json_text(record: Mapping[str, Any]) -> str:
+    """Return a record as compact JSON, whatever an agent put into it."""
     try:
         text = json.dumps(
             record, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_foreign
         )
     except ValueError:  # a NaN or a circular value in what an agent recorded: kept as text, never lost
         text = json.dumps(_finite(plain(record)), separators=(",", ":"), ensure_ascii=False, default=_foreign)
-    return text.encode("utf-8", "backslashreplace") + b"\n"
+    return text
 
 
 def _foreign(value: Any) -> Any:

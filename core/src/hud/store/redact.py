@@ -1,0 +1,60 @@
+"""Known secrets never reach a file: found in the text of a record on its way in."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+
+MASK = "[redacted]"
+SHORTEST = 8
+"""Characters a value must have to be searched for; shorter ones would hide ordinary words."""
+
+_SECRET_NAME = re.compile(
+    r"(?:^|_)(?:API_?KEY|KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)(?:_|$)", re.IGNORECASE
+)
+_PATTERNS = {
+    "-----BEGIN ": r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|$)",
+    "sk-": r"\bsk-(?:ant-|proj-|or-)?[A-Za-z0-9_-]{20,}",
+    "AIza": r"\bAIza[0-9A-Za-z_-]{35}",
+    "AKIA": r"\bAKIA[0-9A-Z]{16}\b",
+    "ASIA": r"\bASIA[0-9A-Z]{16}\b",
+    "gh": r"\bgh[pousr]_[A-Za-z0-9]{36,}",
+    "github_pat_": r"\bgithub_pat_[A-Za-z0-9_]{22,}",
+    "hf_": r"\bhf_[A-Za-z0-9]{30,}",
+    "xox": r"\bxox[abprs]-[A-Za-z0-9-]{10,}",
+    "eyJ": r"\beyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}",
+}
+"""Forms of provider keys, private keys and web tokens, as their issuers publish them, by what they begin with."""
+
+
+def secret_values(
+    environment: Mapping[str, str] | None = None, *, names: Iterable[str] = (), values: Iterable[str] = ()
+) -> set[str]:
+    """Return the values to hide: of variables that are named like secrets or in `names`, and `values` themselves."""
+    environment = os.environ if environment is None else environment
+    wanted = set(names)
+    found = {v for k, v in environment.items() if k in wanted or _SECRET_NAME.search(k)}
+    return {value for value in {*found, *values} if len(value) >= SHORTEST}
+
+
+def redactor(secrets: Iterable[str]) -> Callable[[str], str]:
+    """Return a function that replaces every secret in a JSON text by a mark, also where it is escaped."""
+    import json
+
+    literal: set[str] = set()
+    for secret in secrets:
+        literal |= {secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
+    longest_first = sorted(literal, key=len, reverse=True)
+    patterns = [(beginning, re.compile(pattern, re.DOTALL)) for beginning, pattern in _PATTERNS.items()]
+
+    def mask(text: str) -> str:
+        for secret in longest_first:
+            if secret in text:
+                text = text.replace(secret, MASK)
+        for beginning, pattern in patterns:
+            if beginning in text:
+                text = pattern.sub(MASK, text)
+        return text
+
+    return mask
