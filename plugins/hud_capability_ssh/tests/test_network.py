@@ -137,7 +137,7 @@ async def test_a_peer_is_reached_by_its_name(tmp_path: Path) -> None:
 
 
 async def test_ports_forwarded_in_are_on_the_loopback_inside(tmp_path: Path) -> None:
-    async with website("127.0.0.1") as port, shell(tmp_path / "ws", forward_ports=[8900]) as client:
+    async with website("127.0.0.1") as port, shell(tmp_path / "ws", ports=[8900]) as client:
         listener = await client.forward_remote(port, inside_port=8900)
         assert (await client.run(f"{FETCH} http://127.0.0.1:8900/")).stdout == "page\n"
         listener.close()

@@ -18,6 +18,7 @@ from asyncssh.constants import EXTENDED_DATA_STDERR
 from asyncssh.stream import SSHServerStreamSession
 
 from hud.errors import SandboxError
+from hud_capability_ssh.spec import BASH
 
 if TYPE_CHECKING:
     from hud_capability_ssh.sandbox import Child, Sandbox
@@ -87,6 +88,20 @@ class CommandSession(SSHServerStreamSession[bytes]):
         if not self._gone:
             self._channel.exit(0)
 
+    async def _started(self, command: str | None, env: dict[str, str]) -> Child:
+        """Start the command; a sandbox that turns out to be gone is started anew, once."""
+        words: str | list[str] = [*BASH, "-i"] if self._terminal else list(BASH)
+        if command is not None:
+            words = command
+        for last in (False, True):
+            self._sandbox = await self._workspace.running()
+            try:
+                return await self._sandbox.spawn(words, env=env, tty=self._terminal is not None)
+            except SandboxError:
+                if last or not self._sandbox.dead.is_set():
+                    raise
+        raise AssertionError
+
     async def _run(self) -> None:
         command = self._channel.get_command()
         env = {
@@ -97,18 +112,11 @@ class CommandSession(SSHServerStreamSession[bytes]):
             env["TERM"] = self._terminal[0]
         try:
             await self._workspace.client_came_in()
-            self._sandbox = sandbox = await self._workspace.running()
-            words = (
-                ["/bin/bash", "--norc", "--noprofile", "-i"]
-                if self._terminal
-                else ["/bin/bash", "--norc", "--noprofile"]
-            )
-            child = await sandbox.spawn(
-                command if command is not None else words, env=env, tty=self._terminal is not None
-            )
+            child = await self._started(command, env)
         except (OSError, SandboxError) as error:
             self._fail(f"hud: {error}\n", 127 if isinstance(error, FileNotFoundError) else 126)
             return
+        sandbox = child.sandbox
         self._child = child
         if child.note == "processes":
             limit = sandbox.spec.limits.processes

@@ -66,6 +66,11 @@ class MemoryGroup:
             self._folder.rmdir()
 
 
+def available() -> bool:
+    """Whether a group can be made here."""
+    return _own_group() is not None
+
+
 def _own_group() -> tuple[Path, int] | None:
     """Return the folder of this process's memory group and its version, where a group below it can be made."""
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from hud.plugins import CapabilityKind, hookimpl
+from hud.plugins.events import Doctor, Finding
 
 
 @hookimpl
@@ -31,3 +32,11 @@ def hud_capabilities() -> Iterable[CapabilityKind]:
             },
         )
     ]
+
+
+@hookimpl
+def hud_doctor(event: Doctor) -> Iterable[Finding]:  # noqa: ARG001 - the hook's argument
+    """Say which engines can hold a workspace here."""
+    from hud_capability_ssh.diagnosis import findings
+
+    return findings()

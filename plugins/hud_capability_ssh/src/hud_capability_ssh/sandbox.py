@@ -15,11 +15,10 @@ from hud.errors import SandboxError
 from hud_capability_ssh import bubblewrap, landlock
 from hud_capability_ssh.link import SpawnerLink
 from hud_capability_ssh.memory_group import MemoryGroup
-from hud_capability_ssh.spec import SandboxSpec
+from hud_capability_ssh.spec import BASH, SandboxSpec
 from hud_capability_ssh.watch import Watch
 
 SIGKILL = 9
-BASH = ("/bin/bash", "--norc", "--noprofile")
 MOST_DRAINED = 256
 DRAINED_AT_ONCE = 16
 START_TIMEOUT_S = 60.0

@@ -9,6 +9,8 @@ from pathlib import Path
 from hud_capability_ssh.limits import Limits
 from hud_capability_ssh.mounts import DEFAULT_SYSTEM_MOUNTS, Mount
 
+BASH = ("/bin/bash", "--norc", "--noprofile")
+"""A shell that reads no start-up file."""
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 

@@ -67,12 +67,15 @@ class Workspace:
         host_key_path: str | Path | None = None,
         authorized_client_keys: str | Path | None = None,
         shell_uid: int | None = None,
+        shell_gid: int | None = None,
+        local_aliases: Sequence[str] = (),
+        ports: Sequence[int] | None = None,
+        require_isolation: bool = True,  # noqa: ARG002 - HUD's name; here isolation is required unless isolation="none"
         limits: Limits | Mapping[str, Any] | None = None,
         isolation: Literal["required", "none"] = "required",
         engine: Literal["bubblewrap", "landlock"] | None = None,
         seed: str | Path | None = None,
         hand_over_root: bool = True,
-        forward_ports: Sequence[int] | None = None,
     ) -> None:
         if isolation not in ("required", "none"):
             raise ValueError(f"isolation={isolation!r}: use 'required' or 'none'")
@@ -85,7 +88,7 @@ class Workspace:
         self.isolation = isolation
         self.engine: str | None = "none" if isolation == "none" else engine
         """What holds the sandbox; None until `start` found out what can be had."""
-        self.forward_ports = None if forward_ports is None else frozenset(forward_ports)
+        self.forward_ports = None if ports is None else frozenset(ports)
         hosts = hosts_of(network, allowed_hosts)
         self._spec = SandboxSpec(
             name="workspace",
@@ -95,7 +98,7 @@ class Workspace:
             system_mounts=DEFAULT_SYSTEM_MOUNTS if system_mounts is None else tuple(system_mounts),
             env={**variables(hosts), **(env or {})},
             limits=self.limits,
-            host_names=tuple(peer.name for peer in peers),
+            host_names=(*local_aliases, *(peer.name for peer in peers)),
         )
         self.tracker = FileTracker(self.root) if track_files or track_files is None else None
         self._tracking = asyncio.Lock()
@@ -106,6 +109,7 @@ class Workspace:
         self._host_key_path = host_key_path
         self._authorized = authorized_client_keys
         self._shell_uid = shell_uid
+        self._shell_gid = shell_uid if shell_gid is None else shell_gid
         self._seed = None if seed is None else Path(seed)
         self._hand_over_root = hand_over_root
         self._lease: OwnerLease | None = None
@@ -138,6 +142,7 @@ class Workspace:
 
         from hud_capability_ssh.server import Server
 
+        self._sealed = self._kept = self._came_in = False
         await asyncio.to_thread(self._prepare)
         if self._host_key_path is None:
             host_key = asyncssh.generate_private_key("ssh-ed25519")
@@ -172,8 +177,8 @@ class Workspace:
             plant(self._seed, self.root)
         owner: tuple[int, int] | None = None
         if self._shell_uid is not None:
-            owner = (self._shell_uid, self._shell_uid)
-        elif can_lease():
+            owner = (self._shell_uid, self._shell_gid or self._shell_uid)
+        elif self.isolation != "none" and can_lease():
             self._lease = OwnerLease()
             owner = (self._lease.uid, self._lease.uid)
         if owner is not None and self._hand_over_root:
