@@ -460,7 +460,9 @@ class _Problems(logging.Handler):
         self.seen: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        if "_run_tests_and_fixtures" not in record.getMessage():  # what hypothesis left behind, not the server
+        if (
+            "_run_tests_and_fixtures" not in record.getMessage()
+        ):  # what hypothesis left behind, not the server
             self.seen.append(record.getMessage())
 
 
