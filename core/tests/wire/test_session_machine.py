@@ -86,6 +86,7 @@ class Sessions(RuleBasedStateMachine):
     async def dial(self) -> RawClient:
         return await RawClient.dial(self.server.url)
 
+    @precondition(lambda self: sum(known.alive for known in self.known) < 3)
     @rule(target=sessions)
     def open_one(self) -> Known:
         async def opened() -> Known:
@@ -274,7 +275,7 @@ class Sessions(RuleBasedStateMachine):
 TestSessions = pytest.mark.timeout(600)(Sessions.TestCase)
 TestSessions.settings = settings(
     max_examples=40,
-    stateful_step_count=30,
+    stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
