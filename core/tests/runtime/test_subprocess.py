@@ -10,6 +10,7 @@ import pytest
 
 from hud.environment import Environment
 from hud.errors import RuntimeDiedError, RuntimeStartError, SourceError
+from hud.runtime.local import LocalRuntime
 from hud.runtime.subprocess import ServerProcess, SubprocessRuntime
 from hud.wire.client import connect
 
@@ -71,6 +72,16 @@ async def test_what_it_starts_ends_with_it(project: Project, tmp_path: Path) -> 
         await client.start_task("tell", {"what": daemon})
         await eventually(lambda: running_with(marker), "it runs")
     assert not running_with(marker)
+
+
+async def test_systems_without_zygotes_start_a_process_instead(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hud.runtime.linux.available", lambda: False)
+    async with LocalRuntime(project.file)(row()) as placed, connect(placed) as client:
+        assert isinstance(placed.params["process"], ServerProcess)
+        look = "open('/proc/self/cmdline').read()"
+        assert "hud.environment.server" in (await client.start_task("tell", {"what": look}))["prompt"]
 
 
 def test_an_environment_without_a_file_is_refused() -> None:

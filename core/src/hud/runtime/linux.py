@@ -20,6 +20,8 @@ NEW_MOUNTS = 0x00020000
 NEW_USERS = 0x10000000
 NEW_PIDS = 0x20000000
 
+CAP_SYS_ADMIN = 21
+
 MS_RDONLY = 0x1
 MS_NOSUID = 0x2
 MS_NODEV = 0x4
@@ -30,6 +32,8 @@ MS_SLAVE = 0x80000
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
+_PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_RAISE = 2
 _PR_SET_CHILD_SUBREAPER = 36
 _CAPABILITY_VERSION_3 = 0x20080522
 
@@ -97,6 +101,18 @@ def drop_capabilities() -> None:
     """Give up every capability of this process; what it executes gets none either, unless it is root."""
     header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
     _check(_libc().capset(header, bytes(24)), "capset")
+
+
+def keep_over_exec(capability: int) -> None:
+    """Let programs that this process executes have one of its capabilities, though it is not root (ambient set)."""
+    header = struct.pack("Ii", _CAPABILITY_VERSION_3, 0)
+    data = ctypes.create_string_buffer(24)
+    _check(_libc().capget(header, data), "capget")
+    words = list(struct.unpack("6I", data.raw))
+    # Two triples of effective, permitted, inheritable: for capabilities 0 to 31, and from 32.
+    words[2 + 3 * (capability // 32)] |= 1 << (capability % 32)
+    _check(_libc().capset(header, struct.pack("6I", *words)), "capset")
+    _check(_libc().prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, ctypes.c_ulong(capability), 0, 0), "prctl")
 
 
 def map_own_ids(uid: int, gid: int) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from hud.errors import RuntimeStartError
-from hud.runtime import folders
+from hud.runtime import folders, linux
 from hud.runtime.contract import Features, Runtime
 from hud.runtime.importing import forbid_while_importing
 from hud.runtime.output import OUTPUT
@@ -96,7 +96,7 @@ class LocalRuntime:
         elif self.is_file:
             from hud.runtime import zygote_table
 
-            zygote_table.end(self._key())
+            zygote_table.end(self.key())
 
     @asynccontextmanager
     async def __call__(self, task: Task) -> AsyncIterator[Runtime]:
@@ -108,7 +108,7 @@ class LocalRuntime:
             async with served_here(self.source, task) as runtime:
                 yield runtime
             return
-        if sys.platform != "linux":
+        if not linux.available():
             from hud.runtime.subprocess import SubprocessRuntime
 
             other = SubprocessRuntime(
@@ -137,7 +137,7 @@ class LocalRuntime:
         from hud.runtime import zygote_table
 
         while True:
-            zygote = await zygote_table.lease(self._key(), timeout_s, self._tell)
+            zygote = await zygote_table.lease(self.key(), timeout_s, self._tell)
             try:
                 async with zygote.starting():
                     return zygote, await self._child(zygote, token, timeout_s)
@@ -177,7 +177,8 @@ class LocalRuntime:
         folder = str(zygote.key.source.folder)
         return {"token": token, "transport": self.transport, "folder": folder, "view": view}
 
-    def _key(self) -> ZygoteKey:
+    def key(self) -> ZygoteKey:
+        """Return what decides which zygote this runtime's rollouts are forked from."""
         from hud.runtime.zygotes import ZygoteKey
 
         source = resolved_source(str(self.source))

@@ -7,6 +7,7 @@ kills whatever else the namespace has.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import deque
 from dataclasses import dataclass
@@ -42,6 +43,10 @@ class PidNamespaces:
         self._own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         self._spares: deque[_Spare] = deque()
         self._count = 0
+        if os.getuid() != 0:
+            # For ns_last_pid; a child drops it with all others.
+            with contextlib.suppress(OSError):
+                linux.keep_over_exec(linux.CAP_SYS_ADMIN)
 
     def enter_next(self) -> int:
         """Have this process's next child born into a fresh namespace; return that one's first process."""

@@ -15,10 +15,18 @@ if TYPE_CHECKING:
     from collections import defaultdict
 
 _table: dict[ZygoteKey, ZygoteHandle] = {}
+_early: dict[ZygoteKey, ZygoteHandle] = {}
+"""Started ahead of need and not yet asked for."""
 # One start at a time of one zygote. Loops of different threads may start one each; the later one stays.
 _starting: WeakKeyDictionary[asyncio.AbstractEventLoop, defaultdict[ZygoteKey, asyncio.Lock]] = (
     WeakKeyDictionary()
 )
+
+
+def start_early(key: ZygoteKey) -> None:
+    """Start the zygote of `key` without waiting for it; the first lease takes it over."""
+    if key not in _table and key not in _early:
+        _early[key] = ZygoteHandle(key)
 
 
 async def lease(key: ZygoteKey, timeout_s: float, tell: Callable[[str], None]) -> ZygoteHandle:
@@ -61,7 +69,7 @@ async def _start(key: ZygoteKey, timeout_s: float, tell: Callable[[str], None]) 
 
 
 async def _ready(key: ZygoteKey, timeout_s: float) -> ZygoteHandle:
-    zygote = ZygoteHandle(key)
+    zygote = _early.pop(key, None) or ZygoteHandle(key)
     try:
         await zygote.wait_ready(timeout_s)
     except BaseException:
@@ -88,6 +96,8 @@ def end_all() -> None:
     """End every zygote as soon as nobody uses it."""
     for zygote in list(_table.values()):
         retire(zygote)
+    while _early:
+        _early.popitem()[1].close()
 
 
 atexit.register(end_all)
