@@ -145,6 +145,8 @@ def test_new_refuses_what_cannot_be(tmp_path: Path) -> None:
         (("runtim", "acme", tmp_path / "a"), "did you mean runtime"),
         (("runtime", "9lives", tmp_path / "a"), "'9lives' cannot name a plugin"),
         (("runtime", "...", tmp_path / "a"), "cannot name a plugin"),
+        (("runtime", "local", tmp_path / "a"), "hud-core has the runtime 'local' already"),
+        (("agent", "Claude", tmp_path / "a"), "hud-agent-claude has the agent 'claude' already"),
         (("runtime", "acme", tmp_path / "full"), "is not empty"),
     ):
         with pytest.raises(UsageError, match=complaint):

@@ -31,6 +31,8 @@ def write(kind: str, name: str, into: Path | None = None) -> tuple[Path, list[st
         hint = f"; did you mean {close[0]}?" if close else ""
         raise UsageError(f"there is no plugin kind {kind!r}{hint} Choose one of: {', '.join(KINDS)}")
     words = _words(kind, name)
+    if (owner := _taken(kind, words["name"])) is not None:
+        raise UsageError(f"{owner} has the {kind} {words['name']!r} already; choose another name")
     folder = into or Path(words["dist"])
     if folder.exists() and any(folder.iterdir()):
         raise UsageError(f"{folder} is not empty; choose another folder with --into")
@@ -63,6 +65,17 @@ def _words(kind: str, name: str) -> dict[str, str]:
         "summary": SUMMARIES[kind],
         "core": f"hud-core>={__version__},<{major + 1}",
     }
+
+
+def _taken(kind: str, name: str) -> str | None:
+    """Return which distribution of this project has the name: a plugin of that name could not be reached by it."""
+    from hud.plugins import current_host
+    from hud.plugins.first_party import DECLARED
+
+    host = current_host()
+    if any(d.kind == kind and d.name == name for d, _ in host.registry.declared([host.core()])):
+        return "hud-core"
+    return DECLARED.get(kind, {}).get(name)
 
 
 def _filled(text: str, words: dict[str, str]) -> str:

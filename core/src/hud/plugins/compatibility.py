@@ -30,15 +30,15 @@ def _holds(requirement: str, version: str) -> bool:
     parsed = [_CLAUSE.match(clause) for clause in clauses]
     if simple and all(parsed) and re.fullmatch(r"\d+(\.\d+)*", version):
         return all(_compare(version, match.group(1), match.group(2)) for match in parsed if match)
-    from packaging.requirements import InvalidRequirement, Requirement
+    from packaging.requirements import Requirement
 
     try:
         full = Requirement(requirement)
-    except InvalidRequirement:
+        if full.marker is not None and not full.marker.evaluate({"extra": ""}):
+            return True
+        return full.specifier.contains(version, prereleases=True)
+    except ValueError:  # of packaging's several, all of them ValueErrors: what cannot be read is not met
         return False
-    if full.marker is not None and not full.marker.evaluate({"extra": ""}):
-        return True
-    return full.specifier.contains(version, prereleases=True)
 
 
 def _compare(version: str, operator: str, bound: str) -> bool:

@@ -148,7 +148,7 @@ def _section(text: str) -> Iterator[tuple[str, str]]:
             inside = line == f"[{GROUP}]"
         elif inside:
             name, equals, value = line.partition("=")
-            if not equals or not value.strip():
+            if not equals or not name.strip() or not value.partition("[")[0].strip():
                 raise ValueError(f"entry_points.txt: {line!r} is not `name = module`")
             yield name.strip(), value.partition("[")[0].strip()
 
