@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from hud.runtime.subprocess import SubprocessRuntime as SubprocessRuntime
     from hud.telemetry import instrument as instrument
     from hud.types import ComposeProject as ComposeProject
+    from hud.types import Connection as Connection
     from hud.types import Grade as Grade
     from hud.types import RuntimeConfig as RuntimeConfig
     from hud.types import RuntimeGPU as RuntimeGPU
@@ -33,6 +34,7 @@ __version__ = "0.1.0"
 _CORE = {
     "Chat": "hud.eval.chat:Chat",
     "ComposeProject": "hud.types:ComposeProject",
+    "Connection": "hud.types:Connection",
     "Environment": "hud.environment.env:Environment",
     "Grade": "hud.types:Grade",
     "Job": "hud.eval.job:Job",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hud.capability.interfaces import StreamOpener as StreamOpener
     from hud.capability.tool import Tool as Tool
     from hud.types import Capability as Capability
+    from hud.types import Connection as Connection
     from hud_capability_gui.cdp import CDPClient as CDPClient
     from hud_capability_gui.rfb import RFBClient as RFBClient
     from hud_capability_mcp.client import MCPClient as MCPClient
@@ -25,6 +26,7 @@ _CORE = {
     "ByteStream": "hud.capability.interfaces:ByteStream",
     "Capability": "hud.types:Capability",
     "CapabilityClient": "hud.capability.interfaces:CapabilityClient",
+    "Connection": "hud.types:Connection",
     "CommandResult": "hud.capability.interfaces:CommandResult",
     "Screen": "hud.capability.interfaces:Screen",
     "Shell": "hud.capability.interfaces:Shell",

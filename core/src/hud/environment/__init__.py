@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from hud.types import DataFilesArg as DataFilesArg
     from hud.types import GradingArg as GradingArg
     from hud.types import PromptArg as PromptArg
+    from hud.types import WorkspaceRoute as WorkspaceRoute
     from hud_capability_gui.browser import Browser as Browser
     from hud_capability_gui.desktop import Desktop as Desktop
     from hud_capability_mcp.server import ToolServer as ToolServer
@@ -43,6 +44,7 @@ _CORE = {
     "PromptArg": "hud.types:PromptArg",
     "Template": "hud.environment.template:Template",
     "TaskContext": "hud.environment.current:TaskContext",
+    "WorkspaceRoute": "hud.types:WorkspaceRoute",
     "current": "hud.environment.current:current",
     "load_environment": "hud.environment.loading:load_environment",
     "on_service_loop": "hud.environment.current:on_service_loop",

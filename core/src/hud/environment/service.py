@@ -99,6 +99,21 @@ class EnvironmentService:
                     return address
         return None
 
+    def allow_egress(self, session_id: str, field: str, wanted: Sequence[Any]) -> None:
+        """Give a session the ways out its controller asked for; `BadParamsError` where nothing here allows them."""
+        from hud.environment.egress import bind
+
+        try:
+            bind(self.env, field, wanted, session_id)
+        except RuntimeError as exc:
+            raise BadParamsError(BAD_PARAMS, f"{field}: {exc}") from exc
+
+    def release_egress(self, session_id: str) -> None:
+        """Take back what a session was given."""
+        from hud.environment.egress import release
+
+        release(self.env, session_id)
+
     def open_session(self, session_id: str, host: HostCalls | None = None) -> EnvironmentSession:
         """Make the task side of a new session."""
         session = EnvironmentSession(self, session_id, host)

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from hud.types.answer import GradingArg as GradingArg
     from hud.types.answer import PromptArg as PromptArg
     from hud.types.capability import Capability as Capability
+    from hud.types.egress import Connection as Connection
+    from hud.types.egress import WorkspaceRoute as WorkspaceRoute
     from hud.types.grade import EvaluationResult as EvaluationResult
     from hud.types.grade import Grade as Grade
     from hud.types.grade import SubScore as SubScore
@@ -43,6 +45,7 @@ _HOMES = {
     for home, names in {
         "answer": "Answer ArgumentHint DataFileArg DataFileRef DataFilesArg GradingArg PromptArg",
         "capability": "Capability",
+        "egress": "Connection WorkspaceRoute",
         "grade": "EvaluationResult Grade SubScore finite_score",
         "messages": "Citation MCPToolCall MCPToolResult PromptMessage Sample ToolCall ToolResult Usage",
         "placement": "ComposeProject RuntimeConfig RuntimeGPU RuntimeLimits RuntimeResources RuntimeTPU",
