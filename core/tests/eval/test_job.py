@@ -262,6 +262,51 @@ async def test_a_provider_that_is_a_context_is_entered_once_for_the_job(place: A
     assert entered == ["in", "out"]
 
 
+@pytest.mark.parametrize("point", ["enter", "exit"])
+async def test_a_shared_placement_that_hangs_ends_no_job(place: Any, point: str) -> None:
+    class Hanging:
+        async def __aenter__(self) -> Self:
+            if point == "enter":
+                await asyncio.Event().wait()
+            return self
+
+        async def __aexit__(self, *exc: object) -> None:
+            await asyncio.Event().wait()
+
+        def __call__(self, task: Task) -> Any:
+            return place(task)
+
+    job = await Taskset("sums", rows(2)).run(
+        adds, runtime=Hanging(), deadlines=Deadlines(place=0.1, release=0.1)
+    )
+    if point == "enter":
+        assert [run.failure.type for run in job.runs if run.failure] == ["PhaseTimeoutError"] * 2
+    else:
+        assert job.reward == 1.0
+        assert [(p.phase, p.type) for p in job.problems] == [("release", "TimeoutError")]
+        assert Job.load(job.id).problems == job.problems
+
+
+async def test_more_at_once_than_the_machine_holds_is_said_and_not_tried(
+    place: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from hud.runtime.admission import Capacity
+    from hud.runtime.contract import Features
+
+    class Local:
+        features = Features()
+
+        def __call__(self, task: Task) -> Any:
+            return place(task)
+
+    held = Capacity(3, "memory", 3, 100, 100, 100.0)
+    monkeypatch.setattr("hud.runtime.admission.local_capacity", lambda: held)
+    job = await Taskset("sums", rows(10)).run(adds, runtime=Local(), max_concurrent=500)
+    assert job.reward == 1.0
+    assert place.most_open <= 3
+    assert "holds 3 environments at once (memory)" in caplog.text
+
+
 async def test_a_rollout_that_never_lets_go_is_left_behind_at_its_bound(
     place: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

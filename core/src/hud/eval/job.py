@@ -12,6 +12,7 @@ from hud.eval.runlist import RunList
 from hud.eval.stats import JobSummary
 
 if TYPE_CHECKING:
+    from hud.eval.failures import Failure
     from hud.eval.run import Run
     from hud.store.writer import Place
 
@@ -41,6 +42,8 @@ class Job:
         self.agent: str | None = None
         self.path: Path | None = None
         """The job's file; None where nothing was written."""
+        self.problems: list[Failure] = []
+        """What went wrong beside the runs: a placement shared by all that was not given back."""
         self.cancelled = False
         """Whether it was ended early: cancelled, stopped, or out of budget (`ended_because` says)."""
         self.ended_because: str | None = None
@@ -85,6 +88,10 @@ class Job:
         self.ended_at = record.get("ended_at", self.ended_at)
         self.cancelled = record.get("cancelled", self.cancelled)
         self.ended_because = record.get("ended_because", self.ended_because)
+        if record.get("problems"):
+            from hud.eval.failures import Failure
+
+            self.problems = [Failure(**problem) for problem in record["problems"]]
 
     def add(self, run: Run, place: Place | None = None, *, keep: bool = True) -> None:
         """Take in a finished run; with `keep=False` only its numbers."""
@@ -140,6 +147,7 @@ class Job:
             "elapsed_seconds": round(self.elapsed_seconds, 6),
             "cancelled": self.cancelled,
             "ended_because": self.ended_because,
+            "problems": [problem.model_dump(exclude_none=True) for problem in self.problems],
             "path": None if self.path is None else str(self.path),
             "summary": totals.model_dump(),
         }

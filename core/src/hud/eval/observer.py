@@ -81,6 +81,7 @@ class Observer:
             "ended_at": job.ended_at or time.time(),
             "cancelled": job.cancelled,
             "ended_because": job.ended_because,
+            "problems": [problem.model_dump(exclude_none=True) for problem in job.problems],
             "run_count": totals.runs,
             "error_count": totals.errors,
             "mean_reward": totals.mean,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from hud.eval.hosting import GraderModels
     from hud.eval.phases import Connector
     from hud.eval.run import Run
+    from hud.runtime.admission import Capacity
     from hud.types.task import Task
 
 OF_CLOUD = 32
@@ -48,6 +49,17 @@ def connector_for(deadlines: Deadlines, models: GraderModels) -> Connector:
     return connector
 
 
+def most_at_once(provider: Any) -> Capacity | None:
+    """Return how many processes of `provider` this machine holds now; None where it does not make them here."""
+    features = getattr(provider, "features", None)
+    elsewhere = not isinstance(features, Features) or features.remote or features.image
+    if elsewhere or not getattr(provider, "is_file", True):
+        return None
+    from hud.runtime.admission import local_capacity
+
+    return local_capacity()
+
+
 def default_concurrency(provider: Any) -> int:
     """Return how many rollouts a placement takes at once unless the user says (`max_concurrent`).
 
@@ -71,6 +83,5 @@ def default_concurrency(provider: Any) -> int:
         return OF_CLOUD
     if features.image:
         return CONTAINERS_PER_CORE * cores
-    from hud.runtime.admission import local_capacity
-
-    return max(1, min(LOCAL_PER_CORE * cores, local_capacity().children))
+    held = most_at_once(provider)
+    return LOCAL_PER_CORE * cores if held is None else max(1, min(LOCAL_PER_CORE * cores, held.children))

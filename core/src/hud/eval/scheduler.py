@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hud.errors import HudError, StoreError
+from hud.errors import HudError, PhaseTimeoutError, RuntimeStartError, StoreError
 from hud.eval.failures import Failure, classify
 from hud.eval.hosting import GraderModels
 from hud.eval.ids import new_id
 from hud.eval.limits import Meter
 from hud.eval.observer import Observer
 from hud.eval.options import Options, agent_name
-from hud.eval.placement import connector_for, default_concurrency
+from hud.eval.placement import connector_for, default_concurrency, most_at_once
 from hud.eval.rollout import INTERRUPTED_RELEASE_S, Rollout, row_steps
 from hud.eval.run import Run
 from hud.eval.runlog import RunLogs
@@ -29,6 +31,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Rows = Iterable["Task"] | AsyncIterable["Task"]
 Deliver = Callable[[Run], Awaitable[None]]
+
+logger = logging.getLogger("hud.eval")
+
+STOPPED_S = 5.0
+"""What giving back a shared placement may take once the job was stopped."""
+
+SMALL = 16
+"""Rollouts at once that are not worth measuring the machine for."""
 
 UNREPORTED = 512
 """Finished rollouts that may wait for the disk or for a slow reader before no further one is started."""
@@ -114,7 +124,7 @@ class Scheduler:
         self._main = asyncio.current_task()
         assert self._main is not None
         try:
-            async with self._models, self._placements:
+            async with self._models, self._given_back():
                 try:
                     await self._schedule()
                 except asyncio.CancelledError:
@@ -134,6 +144,23 @@ class Scheduler:
             self.job.ended_at = time.time()
         if self._broken is not None:
             raise self._broken
+
+    @asynccontextmanager
+    async def _given_back(self) -> AsyncIterator[None]:
+        """Hold what rollouts share until the block ends; giving it back is bounded, and its failure is a note."""
+        await self._placements.__aenter__()
+        try:
+            yield
+        finally:
+            seconds = self.plan.options.deadlines.release
+            if self._stopping:
+                seconds = min(seconds, STOPPED_S)
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._placements.__aexit__(None, None, None)
+            except Exception as exc:  # noqa: BLE001 - what a placement's end raises undoes no result
+                self.job.problems.append(classify(exc, "release"))
+                logger.warning("a placement was not given back within %g s: %r", seconds, exc)
 
     def _arm_deadline(self) -> asyncio.TimerHandle | None:
         seconds = self.plan.options.limits.job_seconds
@@ -174,8 +201,14 @@ class Scheduler:
 
     async def _provider(self, row: Task) -> tuple[Any, HudError | None]:
         """Return the row's placement, entered for the length of the job where it wants to be, or why it has none."""
+        seconds = self.plan.options.deadlines.place
         try:
-            provider = await self._placements.provider_for(row)
+            async with asyncio.timeout(seconds) as limit:
+                provider = await self._placements.provider_for(row)
+        except TimeoutError as exc:
+            if not limit.expired():
+                return None, RuntimeStartError(f"the placement could not be entered: {exc!r}")
+            return None, PhaseTimeoutError("place", seconds)
         except HudError as exc:
             return None, exc
         self._widen(provider)
@@ -188,8 +221,23 @@ class Scheduler:
         return provider, None
 
     def _widen(self, provider: Any) -> None:
-        if self.plan.max_concurrent is None:
+        """Take as many rollouts at once as this placement takes, or as the user asked for and the machine holds."""
+        asked = self.plan.max_concurrent
+        if asked is None:
             self._limit = max(self._limit, default_concurrency(provider))
+            return
+        if asked <= SMALL:
+            return
+        held = most_at_once(provider)
+        if held is not None and held.children < asked:
+            self._limit = max(1, held.children)
+            logger.warning(
+                "max_concurrent=%d, but this machine holds %d environments at once (%s): %s",
+                asked,
+                self._limit,
+                held.limiting,
+                held.raise_it,
+            )
 
     async def _has_room(self) -> bool:
         """Wait for a place; False once nothing more is to start."""
