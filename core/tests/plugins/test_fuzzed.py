@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +14,8 @@ from hud.plugins.compatibility import core_refusal
 from hud.plugins.discovery import discover
 from hud.settings.hudtoml import Project, read_project
 from hud.settings.places import line_of
+
+pytestmark = pytest.mark.slow
 
 WORDS = st.sampled_from(
     [
