@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -31,6 +30,10 @@ _OVERFLOWS = (
     "input is too long",
     "request_too_large",
 )
+
+
+_imported = {""}
+"""SDKs whose import has ended; `sys.modules` has them from its beginning."""
 
 
 @dataclass(slots=True)
@@ -96,8 +99,9 @@ class ProviderAgent(ToolAgent[ConfigT], Generic[ConfigT]):
         if given is not None:
             yield given
             return
-        if self.sdk and self.sdk not in sys.modules:
+        if self.sdk not in _imported:
             await asyncio.to_thread(import_module, self.sdk)
+            _imported.add(self.sdk)
         loop = asyncio.get_running_loop()
         lease = self._leases.get(loop)
         if lease is None:
