@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import asyncssh
 import pytest
@@ -82,6 +84,24 @@ async def test_binary_output_and_odd_bytes_come_through(client: SSHClient) -> No
     assert (await client.run("sha256sum < deep/er/blob | cut -c1-8; printf 'a\\0b\\377'")).stdout.endswith(
         "a\0b\ufffd"
     )
+
+
+async def test_uploads_and_downloads_files_and_folders(client: SSHClient, tmp_path: Path) -> None:
+    (tmp_path / "tree" / "sub").mkdir(parents=True)
+    (tmp_path / "tree" / "sub" / "big").write_bytes(os.urandom(9_000_000))
+    await client.upload(tmp_path / "tree", "copy")
+    await client.run(
+        "ln -s /etc/passwd copy/out; ln -s sparse copy/link; truncate -s 5000000 copy/sparse; echo x >> copy/sparse",
+        check=True,
+    )
+    await client.download("copy", tmp_path / "back")
+    back = tmp_path / "back"
+    assert (back / "sub" / "big").read_bytes() == (tmp_path / "tree" / "sub" / "big").read_bytes()
+    assert (back / "sparse").read_bytes() == bytes(5_000_000) + b"x\n"
+    assert (back / "link").is_symlink(), "a link is copied as a link, never what it points to"
+    assert not (back / "out").exists()
+    await client.download("copy/sub/big", tmp_path / "one")
+    assert (tmp_path / "one").stat().st_size == 9_000_000
 
 
 async def test_file_errors_are_the_systems(client: SSHClient) -> None:

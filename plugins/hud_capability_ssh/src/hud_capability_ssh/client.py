@@ -297,9 +297,18 @@ class SSHClient:
             await (await self.sftp()).put(str(local), self.at(remote), recurse=recurse, preserve=False)
 
     async def download(self, remote: str, local: str | Path, *, recurse: bool = True) -> None:
-        """Copy a file, or a folder with all below it, out of the workspace. Links are not followed."""
+        """Copy a file, or a folder with all below it, out of the workspace.
+
+        Links are copied as links, never followed; those with an absolute target are left out.
+        """
         with _os_errors(remote):
-            await (await self.sftp()).get(self.at(remote), str(local), recurse=recurse, follow_symlinks=False)
+            await (await self.sftp()).get(
+                self.at(remote),
+                str(local),
+                recurse=recurse,
+                follow_symlinks=False,
+                error_handler=_leave_out_links if recurse else None,
+            )
 
     def at(self, path: str) -> str:
         """Return a path as the server takes it."""
@@ -325,6 +334,11 @@ class SSHClient:
             return await conn.forward_remote_port("127.0.0.1", inside_port, host, port)
         except asyncssh.ChannelListenError as error:
             raise PermissionError(13, f"the workspace allows no listener on port {inside_port}") from error
+
+
+def _leave_out_links(error: BaseException) -> None:
+    if not (isinstance(error, asyncssh.SFTPBadMessage) and "Symlink" in error.reason):
+        raise error
 
 
 @contextlib.contextmanager

@@ -24,6 +24,10 @@ class OpenFile:
         self.fd = fd
         self.append = append
 
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Tell where data and holes begin, as the library asks before it copies a file; reading has its own offsets."""
+        return os.lseek(self.fd, offset, whence)
+
 
 class SandboxFiles(asyncssh.SFTPServer):
     """The library's server, with each call on paths handed to the sandbox. Relative paths start at its folder."""
