@@ -59,10 +59,9 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class RedactTable:
-    """[redact]: `patterns` are regular expressions, `keys` names of fields, `env` variables whose values are secret."""
+    """[redact]: what no file may hold: `patterns` (regular expressions), and the values of the variables in `env`."""
 
     patterns: list[str] = field(default_factory=list)
-    keys: list[str] = field(default_factory=list)
     env: list[str] = field(default_factory=list)
 
 
@@ -247,7 +246,7 @@ def _schema() -> Any:
         runtime=table(default=text(), env=named(route)),
         plugins=table(disable=texts, enable=texts, autoload=flag, strict=flag, requires=texts),
         prices=named(price),
-        redact=table(patterns=patterns, keys=texts, env=texts),
+        redact=table(patterns=patterns, env=texts),
         limits=table((), **{name: number(whole=name in _WHOLE) for name in LIMITS}),
         eval=anything,
         agents=named(anything),

@@ -38,23 +38,37 @@ def secret_values(
     return {value for value in {*found, *values} if len(value) >= SHORTEST}
 
 
-def redactor(secrets: Iterable[str]) -> Callable[[str], str]:
-    """Return a function that replaces every secret in a JSON text by a mark, also where it is escaped."""
+def project_redactor() -> Callable[[str], str]:
+    """Return the redactor of this process: variables named like secrets, and [redact] of the project's hud.toml."""
+    from hud.settings import project
+
+    table = project().redact
+    return redactor(secret_values(names=table.env), table.patterns)
+
+
+def redactor(secrets: Iterable[str], patterns: Iterable[str] = ()) -> Callable[[str], str]:
+    """Return a function that replaces every secret in a JSON text by a mark, also where it is escaped.
+
+    `patterns` are a project's own regular expressions; they see the JSON text.
+    """
     import json
 
     literal: set[str] = set()
     for secret in secrets:
         literal |= {secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
     longest_first = sorted(literal, key=len, reverse=True)
-    patterns = [(beginning, re.compile(pattern, re.DOTALL)) for beginning, pattern in _PATTERNS.items()]
+    known = [(beginning, re.compile(pattern, re.DOTALL)) for beginning, pattern in _PATTERNS.items()]
+    own = [re.compile(pattern) for pattern in patterns]
 
     def mask(text: str) -> str:
         for secret in longest_first:
             if secret in text:
                 text = text.replace(secret, MASK)
-        for beginning, pattern in patterns:
+        for beginning, form in known:
             if beginning in text:
-                text = pattern.sub(MASK, text)
+                text = form.sub(MASK, text)
+        for form in own:
+            text = form.sub(MASK, text)
         return text
 
     return mask

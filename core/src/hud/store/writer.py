@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from hud.errors import StoreError
-from hud.store.redact import redactor, secret_values
+from hud.store.redact import project_redactor
 from hud.values import plain
 
 VERSION = 1
@@ -28,8 +28,8 @@ class JobWriter:
     """Appends one line of JSON per event to `<folder>/<job-id>.jsonl`, from a thread of its own.
 
     Lines that arrive while one batch is written and synced form the next, so that a busy job syncs a few times a
-    second and an idle one at once. Known secrets (values of variables named like keys, forms of provider keys) are
-    taken out of the text. A write that fails (a full disk) is taken back to the last whole line, and
+    second and an idle one at once. Known secrets (values of variables named like keys, forms of provider keys, what
+    [redact] of hud.toml names) are taken out of the text. A write that fails (a full disk) is taken back to the last whole line, and
     every later call raises `StoreError`: the file never holds half a record.
     """
 
@@ -39,7 +39,7 @@ class JobWriter:
         self.path = folder / f"{job_id}.jsonl"
         self._redact = redact
         self._sync = sync
-        self._mask = redactor(secret_values())
+        self._mask = project_redactor()
         self._file = _open_locked(self.path)
         self._size = os.fstat(self._file).st_size
         self._broken: StoreError | None = None

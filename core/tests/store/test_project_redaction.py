@@ -1,0 +1,37 @@
+"""[redact] of hud.toml: what a project says no file may hold."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hud.environment import Environment
+from hud.eval import LocalRuntime, Taskset
+
+
+def test_a_projects_patterns_and_variables_reach_no_job_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "hud.toml").write_text('[redact]\npatterns = ["acme-[0-9]{6}"]\nenv = ["ACME_PHRASE"]\n')
+    monkeypatch.setenv("ACME_PHRASE", 'open "sesame" now')
+    monkeypatch.chdir(tmp_path)
+    env = Environment("sky")
+
+    @env.template()
+    async def say() -> Any:
+        answer = yield "Say moon."
+        yield 1.0 if answer else 0.0
+
+    async def tells(run: Any) -> str:
+        return 'badge acme-123456, phrase open "sesame" now'
+
+    job = asyncio.run(Taskset("sky", [say()]).run(tells, runtime=LocalRuntime(lambda _: env)))
+    assert job.reward == 1.0
+    assert job.path is not None
+    written = job.path.read_text(encoding="utf-8")
+    assert "badge [redacted], phrase [redacted]" in written
+    assert "123456" not in written
+    assert "sesame" not in written
