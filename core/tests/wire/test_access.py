@@ -134,8 +134,9 @@ async def test_the_client_says_why_it_was_refused_and_does_not_try_again(serve: 
         with pytest.raises(NotAuthorizedError):
             async with connect(server.url):
                 pass
-        async with connect(Runtime(server.url, {"token": TOKEN})) as client:
-            assert await client.list_tasks()
+        for runtime in (Runtime(server.url, {"token": TOKEN}), f"{server.url}?token={TOKEN}"):
+            async with connect(runtime) as client:
+                assert await client.list_tasks()
 
 
 def test_tokens_are_long_and_fresh() -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from hud.errors import BadParamsError
 from hud.testing.rawclient import RawClient
 from hud.wire.server import Server
 
@@ -495,3 +496,28 @@ async def test_session_ids_do_not_repeat_or_resemble_each_other(serve: Serve) ->
                 ids.add((await client.result("hello"))["session_id"])
         assert len(ids) == 50
         assert len({i[5:13] for i in ids}) == 50
+
+
+async def test_ways_out_are_given_by_an_environment_that_allows_them_and_taken_back(
+    serve: Serve, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {}
+
+    def allow(session_id: str, field: str, wanted: list[Any]) -> None:
+        if wanted == [{"host": "127.0.0.1"}]:
+            raise BadParamsError(-32602, f"{field}: no public host")
+        given[session_id] = (field, wanted)
+
+    monkeypatch.setattr(world.service, "allow_egress", allow, raising=False)
+    monkeypatch.setattr(
+        world.service, "release_egress", lambda session_id: given.pop(session_id, None), raising=False
+    )
+    routes = [{"host": "example.com"}]
+    async with serve() as server, await RawClient.dial(server.url) as client:
+        error = await client.error("hello", {"workspace_routes": [{"host": "127.0.0.1"}]})
+        assert error["code"] == -32602
+        assert len(server.sessions) == 0
+        session_id = (await client.result("hello", {"workspace_routes": routes}))["session_id"]
+        assert given == {session_id: ("workspace_routes", routes)}
+        await client.result("bye")
+        assert given == {}

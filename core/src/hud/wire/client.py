@@ -63,8 +63,8 @@ class HudClient:
         host_model: HostModel | None = None,
         settings: ClientSettings | None = None,
     ) -> None:
-        self.url = url
         self._params = dict(params or {})
+        self.url = url = _without_token(url, self._params)
         self._settings = settings or ClientSettings()
         self._host_model = host_model
         self._loop = asyncio.get_running_loop()
@@ -524,6 +524,15 @@ class HudClient:
 
 _SELF = {"name": "hud-core", "protocol": PROTOCOL, "features": ["ping"]}
 _SELF_WITH_HOST = {**_SELF, "features": ["ping", HOST_CALLS]}
+
+
+def _without_token(url: str, params: dict[str, Any]) -> str:
+    """Move the token of a url as `hud serve` prints it, `tcp://host:port?token=...`, into the params."""
+    base, mark, query = url.partition("?")
+    if not mark or not query.startswith("token="):
+        return url
+    params.setdefault("token", query.removeprefix("token="))
+    return base
 
 
 def _jsonable(name: str, value: Any) -> Any:

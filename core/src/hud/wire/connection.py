@@ -260,17 +260,38 @@ class ControlConnection(asyncio.Protocol):
         self._check_token(params, needed=not self.authorized)
         wanted = _text(params, "session_id")
         features = _client_features(params)
-        for name in ("workspace_routes", "connections"):
-            if params.get(name):
-                raise bad_params(f"{name} is not allowed by this environment; leave it empty")
+        egress = self._egress_asked(params)
         session = self.session
         if wanted is not None and (session is None or wanted != session.id):
+            if egress:
+                raise bad_params(f"{next(iter(egress))} belong to the hello that opens a session")
             self._resume(request_id, wanted, features)
             return
         if session is None:
             session = self._server.sessions.open()
+            try:
+                session.allow_egress(egress)
+            except BaseException:
+                session.end("its hello was refused")
+                raise
             self._join(session)
+        else:
+            session.allow_egress(egress)
         self._welcome(request_id, session, features)
+
+    def _egress_asked(self, params: Mapping[str, Any]) -> dict[str, list[Any]]:
+        """Return the ways out of the sandbox that a hello asks for; empty lists are nothing."""
+        asked = {}
+        for name in ("workspace_routes", "connections"):
+            value = params.get(name)
+            if not value:
+                continue
+            if type(value) is not list:
+                raise bad_params(f"{name} must be an array, not {frames.kind_of(value)}")
+            if getattr(self._server.service, "allow_egress", None) is None:
+                raise bad_params(f"{name} is not allowed by this environment; leave it empty")
+            asked[name] = value
+        return asked
 
     def _check_token(self, params: Mapping[str, Any], *, needed: bool) -> None:
         token = self._server.token

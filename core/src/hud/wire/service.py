@@ -53,7 +53,12 @@ class ServiceSession(Protocol):
 
 
 class Service(Protocol):
-    """A served environment, started: its initialize hooks have finished."""
+    """A served environment, started: its initialize hooks have finished.
+
+    Three methods are optional. `stream_address(name) -> (host, port) | path | None` says where a capability really
+    listens. `allow_egress(session_id, field, wanted)` grants what a `hello` asks for in `workspace_routes` or
+    `connections`, or raises `BadParamsError`; `release_egress(session_id)` takes it back.
+    """
 
     name: str
     version: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from hud.errors import LimitReachedError, PromptError, RewardError
@@ -48,6 +48,7 @@ class Session:
         "_arrivals",
         "cancelling",
         "connection",
+        "egress",
         "ended",
         "id",
         "operation",
@@ -67,6 +68,7 @@ class Session:
         self.outcomes: dict[str, bytes] | None = None
         self.parked_at = 0.0
         self.ended = False
+        self.egress = False
         self._arrivals: list[asyncio.Future[None]] | None = None
 
     @property
@@ -83,6 +85,12 @@ class Session:
             self._arrivals.append(arrival)
             await arrival
         return self.connection
+
+    def allow_egress(self, asked: Mapping[str, list[Any]]) -> None:
+        """Give the session the ways out its hello asked for; the environment refuses with `BadParamsError`."""
+        for field, wanted in asked.items():
+            self.egress = True
+            self.table.service.allow_egress(self.id, field, wanted)  # type: ignore[attr-defined]
 
     def attach(self, connection: ControlConnection) -> None:
         """Give the session to `connection`."""
@@ -279,6 +287,8 @@ class Session:
     def end(self, why: str, connection: ControlConnection | None = None, request_id: Any = None) -> None:
         """Forget the session now and release what it holds; `connection`, if any, gets the reply to `bye`."""
         self.table.forget(self)
+        if self.egress:
+            self.table.service.release_egress(self.id)  # type: ignore[attr-defined]
         if self.operation is not None:
             self.table.spawn(self._end(self.operation, why, connection, request_id))
         else:
