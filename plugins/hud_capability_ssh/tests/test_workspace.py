@@ -194,7 +194,7 @@ async def test_secrets_stay_out_of_what_is_shown(workspace: Workspace) -> None:
 async def test_limits_are_read_as_people_write_them() -> None:
     assert Limits.of({"memory": "2g", "disk": "512 MiB".replace(" ", ""), "cpu": 1}).disk == 512 << 20
     assert Limits.of(None).memory == 2 * GIB
-    for wrong in ({"memroy": 1}, {"memory": "lots"}, {"disk": -1}, {"processes": True}):
+    for wrong in ({"ram": 1}, {"memory": "lots"}, {"disk": -1}, {"processes": True}):
         with pytest.raises(ConfigError):
             Limits.of(wrong)
 
