@@ -15,7 +15,9 @@ from hud.eval import LocalRuntime, Taskset
 def test_a_projects_patterns_and_variables_reach_no_job_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "hud.toml").write_text('[redact]\npatterns = ["acme-[0-9]{6}"]\nenv = ["ACME_PHRASE"]\n')
+    (tmp_path / "hud.toml").write_text(
+        '[redact]\npatterns = ["acme-[0-9]{6}"]\nkeys = ["pin", "answer_key"]\nenv = ["ACME_PHRASE"]\n'
+    )
     monkeypatch.setenv("ACME_PHRASE", 'open "sesame" now')
     monkeypatch.chdir(tmp_path)
     env = Environment("sky")
@@ -23,7 +25,10 @@ def test_a_projects_patterns_and_variables_reach_no_job_file(
     @env.template()
     async def say() -> Any:
         answer = yield "Say moon."
-        yield 1.0 if answer else 0.0
+        yield {
+            "score": 1.0 if answer else 0.0,
+            "info": {"PIN": 4711, "answer_key": 'the "moon"', "pinned": "kept"},
+        }
 
     async def tells(run: Any) -> str:
         return 'badge acme-123456, phrase open "sesame" now'
@@ -33,5 +38,7 @@ def test_a_projects_patterns_and_variables_reach_no_job_file(
     assert job.path is not None
     written = job.path.read_text(encoding="utf-8")
     assert "badge [redacted], phrase [redacted]" in written
+    assert '"PIN":"[redacted]","answer_key":"[redacted]","pinned":"kept"' in written
     assert "123456" not in written
+    assert "4711" not in written
     assert "sesame" not in written

@@ -56,9 +56,11 @@ class GraderModels:
             self._opening = asyncio.Lock()
         async with self._opening:  # holds: one host, entered once
             if self._host is None:
+                from hud.agents.callcache import MemoryCache
                 from hud.agents.hostmodel import HostModel
 
-                host = HostModel(models=self._models, budget=self, record=self._record)
+                # Rollouts of a group ask their judge the same about the same answer.
+                host = HostModel(models=self._models, budget=self, record=self._record, cache=MemoryCache())
                 self._host = await self._stack.enter_async_context(host)
             return self._host
 

@@ -66,16 +66,17 @@ class Job:
             StoreError: no such job, several, or a file that cannot be read.
         """
         from hud.eval.record import run_of
-        from hud.store.reader import find_job, read_records
+        from hud.store.reader import find_job, read_at, read_placed
 
         path = find_job(reference, folder)
         job = cls(path.stem)
         job.path = path
-        for record in read_records(path):
-            if record["kind"] == "job":
+        job.runs.load = lambda place: run_of(read_at(path, place))
+        for place, record in read_placed(path):
+            if record.get("kind") == "job":
                 job._take_header(record)
-            elif record["kind"] == "rollout":
-                job.add(run_of(record))
+            elif record.get("kind") == "rollout":
+                job.add(run_of(record), place)
         return job
 
     def _take_header(self, record: dict[str, Any]) -> None:

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from hud.store.writer import Place
 
 KEPT_WHOLE = 10_000
-"""Runs held in memory; beyond it, a finished run is read back from the job file when asked for."""
+KEPT_BYTES = 256 * 1024 * 1024
+"""Runs held in memory, and their size as written; beyond either, a run is read back from the file when asked for."""
 
 
 class RunList(Sequence["Run"]):
@@ -20,13 +21,15 @@ class RunList(Sequence["Run"]):
     job of any length stays small. Without a job file all are kept.
     """
 
-    __slots__ = ("_order", "_sorted", "_where", "keep", "load")
+    __slots__ = ("_bytes", "_order", "_sorted", "_where", "keep", "keep_bytes", "load")
 
     def __init__(self, runs: Iterable[Run] = (), *, keep: int = KEPT_WHOLE) -> None:
         self._where: dict[int, Run | Place] = {}
         self._order: list[int] = []
         self._sorted = True
+        self._bytes = 0
         self.keep = keep
+        self.keep_bytes = KEPT_BYTES
         self.load: Callable[[Place], Run] | None = None
         for place, run in enumerate(runs):
             self.put(place, run)
@@ -37,8 +40,12 @@ class RunList(Sequence["Run"]):
             if self._order and index < self._order[-1]:
                 self._sorted = False
             self._order.append(index)
-        spill = place is not None and self.load is not None and len(self._where) >= self.keep
-        self._where[index] = place if spill and place is not None else run
+        if place is not None and self.load is not None:
+            if len(self._where) >= self.keep or self._bytes + place[1] > self.keep_bytes:
+                self._where[index] = place
+                return
+            self._bytes += place[1]
+        self._where[index] = run
 
     @property
     def next_index(self) -> int:

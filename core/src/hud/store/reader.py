@@ -42,7 +42,12 @@ def _literal(name: str) -> str:
 
 
 def read_records(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield a job file's records in order; a last line that was cut off is passed over.
+    """Yield a job file's records in order; see `read_placed`."""
+    return (record for _, record in read_placed(path))
+
+
+def read_placed(path: Path) -> Iterator[tuple[Place, dict[str, Any]]]:
+    """Yield a job file's records in order, each with its place; a last line that was cut off is passed over.
 
     Raises:
         StoreError: the file is unreadable, of a newer version, or broken before its end; names the line.
@@ -51,11 +56,13 @@ def read_records(path: Path) -> Iterator[dict[str, Any]]:
         handle = path.open("rb")
     except OSError as exc:
         raise StoreError(f"job file {path} cannot be read: {exc.strerror}") from exc
+    offset = 0
     with handle:
         for number, line in enumerate(handle, 1):
             if not line.endswith(b"\n"):
                 return
-            yield _parse(path, number, line)
+            yield (offset, len(line)), _parse(path, number, line)
+            offset += len(line)
 
 
 def _parse(path: Path, number: int, line: bytes) -> dict[str, Any]:
