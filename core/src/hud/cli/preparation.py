@@ -54,6 +54,7 @@ def prepare(request: EvalRequest) -> Prepared:
         random.seed(request.seed)
     taskset = rows_of(request)
     settings = project()
+    _begin_import(request, taskset, settings)
     return Prepared(
         request=request,
         taskset=taskset,
@@ -61,6 +62,15 @@ def prepare(request: EvalRequest) -> Prepared:
         runtime=_placement(request),
         options=_options(request, settings),
     )
+
+
+def _begin_import(request: EvalRequest, taskset: Taskset, settings: Project) -> None:
+    """Have the environment imported in its own process while this one still imports the engine."""
+    if request.runtime not in (None, "local") or request.dry_run or request.debug or taskset.is_lazy:
+        return
+    from hud.runtime.early import begin_import
+
+    begin_import(next(iter(taskset)), settings)
 
 
 def rows_of(request: EvalRequest) -> Taskset:
