@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hud.eval.record import run_of, run_record
 from hud.plugins.events import JobFinished, JobStarted, OpenSink, Redact, RolloutFinished, RolloutStarted
-from hud.store.redact import redactor as masker
-from hud.store.redact import secret_values
+from hud.store.redact import project_redactor
 from hud.store.writer import json_text
 from hud.values import plain
 
@@ -37,7 +36,7 @@ class Observer:
         self._writer = writer
         self._sinks: list[Sink] = []
         self._redact = redactor(host)
-        self._mask = masker(secret_values())
+        self._mask = project_redactor()
         self._on_started = bool(host.implementations("hud_rollout_started"))
         self._on_finished = bool(host.implementations("hud_rollout_finished"))
 

@@ -28,9 +28,9 @@ class JobWriter:
     """Appends one line of JSON per event to `<folder>/<job-id>.jsonl`, from a thread of its own.
 
     Lines that arrive while one batch is written and synced form the next, so that a busy job syncs a few times a
-    second and an idle one at once. Known secrets (values of variables named like keys, forms of provider keys) are
-    taken out of the text. A write that fails (a full disk) is taken back to the last whole line, and every later
-    call raises `StoreError`: the file never holds half a record.
+    second and an idle one at once. Known secrets (values of variables named like keys, forms of provider keys, what
+    [redact] of hud.toml names) are taken out of the text. A write that fails (a full disk) is taken back to the
+    last whole line, and every later call raises `StoreError`: the file never holds half a record.
     """
 
     def __init__(
