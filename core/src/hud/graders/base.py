@@ -18,6 +18,8 @@ class Grader:
     """Subclass it, give it a `name`, and write `compute_score`; use it by its class: `await MyGrader.grade(...)`."""
 
     name: ClassVar[str] = ""
+    deterministic: ClassVar[bool] = True
+    """Whether the same arguments always give the same value; a judge says False."""
 
     @classmethod
     async def compute_score(cls, *args: Any, **parameters: Any) -> Scored:

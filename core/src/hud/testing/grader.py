@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -31,11 +32,15 @@ class Graded:
 class GraderContract(Contract):
     """Inherit it, name the `grader`, and supply `cases`.
 
-    `deterministic` says that the same arguments give the same value each time.
+    The grader itself declares whether it is `deterministic`: that the same arguments give the same value each time.
     """
 
     grader: ClassVar[type[Grader]]
-    deterministic: ClassVar[bool] = True
+
+    @property
+    def deterministic(self) -> bool:
+        """What the grader declares."""
+        return self.grader.deterministic
 
     @pytest.fixture
     def cases(self) -> Sequence[Graded]:
@@ -69,11 +74,47 @@ class GraderContract(Contract):
         assert named.value == pytest.approx(plain.value) or not self.deterministic
 
     @asynchronous
+    async def test_the_same_arguments_give_the_same_value_where_it_says_so(
+        self, graded: Sequence[Graded]
+    ) -> None:
+        if not self.deterministic:
+            pytest.skip("declared as not deterministic")
+        for case in graded:
+            values = [(await self.grader.grade(**case.arguments)).value for _ in range(3)]
+            assert len(set(values)) == 1, f"{values} for {dict(case.arguments)!r}"
+
+    @asynchronous
+    async def test_every_part_lies_within_bounds_and_has_a_name_of_its_own(
+        self, graded: Sequence[Graded]
+    ) -> None:
+        for case in graded:
+            _check_parts(await self.grader.grade(**case.arguments))
+
+    @asynchronous
+    async def test_any_finite_weight_is_kept_and_others_are_refused(self, graded: Sequence[Graded]) -> None:
+        arguments = graded[0].arguments
+        for weight in (0.0, -3.5, 1e6):
+            assert (await self.grader.grade(weight=weight, **arguments)).weight == weight
+        for weight in (math.nan, math.inf):
+            with pytest.raises((HudError, ValueError)):
+                await self.grader.grade(weight=weight, **arguments)
+
+    @asynchronous
     async def test_results_can_be_kept(self, graded: Sequence[Graded]) -> None:
         for case in graded:
             score = await self.grader.grade(**case.arguments)
-            kept = json.loads(score.model_dump_json())
-            assert kept["value"] == score.value
+            text = score.model_dump_json()
+            assert json.loads(text)["value"] == score.value
+            again = SubScore.model_validate_json(text)
+            assert again.model_dump(mode="json") == score.model_dump(mode="json")
+            json.dumps(score.to_summary(), allow_nan=False)
+
+    @asynchronous
+    async def test_arguments_are_left_as_they_were(self, graded: Sequence[Graded]) -> None:
+        for case in graded:
+            before = repr(case.arguments)
+            await self.grader.grade(**case.arguments)
+            assert repr(case.arguments) == before
 
     @asynchronous
     async def test_grades_many_at_once_as_one_by_one(self, graded: Sequence[Graded]) -> None:
@@ -102,8 +143,19 @@ class GraderContract(Contract):
         if not failing:
             pytest.skip("no case is said to fail")
         for case in failing:
-            with pytest.raises(GraderError):
+            with pytest.raises(GraderError) as failed:
                 await self.grader.grade(**case.arguments)
+            assert str(failed.value).strip(), "the error says nothing"
+            assert isinstance(failed.value.retryable, bool)
+
+    @asynchronous
+    async def test_a_failure_among_others_fails_the_whole(self, cases: Sequence[Graded]) -> None:
+        failing = [case for case in cases if case.fails]
+        good = [case for case in cases if not case.fails]
+        if not failing or not good:
+            pytest.skip("needs a case that fails and one that succeeds")
+        with pytest.raises(GraderError):
+            await combine(self.grader.grade(**good[0].arguments), self.grader.grade(**failing[0].arguments))
 
     @asynchronous
     async def test_unknown_arguments_are_refused(self, graded: Sequence[Graded]) -> None:
@@ -116,3 +168,14 @@ class GraderContract(Contract):
         grading.cancel()
         with pytest.raises(asyncio.CancelledError):
             await grading
+
+
+def _check_parts(score: SubScore) -> None:
+    assert 0.0 <= score.value <= 1.0
+    assert math.isfinite(score.weight)
+    assert score.name.strip(), "a part without a name"
+    children = score.children or []
+    names = [child.name for child in children]
+    assert len(set(names)) == len(names), f"parts of one name: {names}"
+    for child in children:
+        _check_parts(child)
