@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -36,3 +38,12 @@ async def client(capability: Capability) -> AsyncIterator[SSHClient]:
     made = await SSHClient.connect(capability)
     yield made
     await made.close()
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user can walk to, which pytest's own are not."""
+    folder = Path(tempfile.mkdtemp(prefix="hud-test-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from hud.capability.backing import ContainsAgent, GradingShell
 from hud.errors import SandboxError
+from hud_capability_ssh import landlock
 from hud_capability_ssh.client import SSHClient
 from hud_capability_ssh.errors import SSHConnectionError
 from hud_capability_ssh.workspace import Workspace
@@ -141,3 +144,31 @@ async def test_missing_seed_is_named(tmp_path: Path) -> None:
     with pytest.raises(SandboxError, match="absent"):
         await workspace.start()
     await workspace.stop()
+
+
+async def test_grades_without_mounts_too(open_folder: Path) -> None:
+    if landlock.abi() < landlock.LEAST_ABI:
+        pytest.skip("this kernel's Landlock is too old")
+    (open_folder / "hidden").mkdir()
+    (open_folder / "hidden" / "case.txt").write_text("case")
+    workspace = Workspace(open_folder / "ws", engine="landlock")
+    (capability,) = await workspace.start()
+    client = await SSHClient.connect(capability)
+    try:
+        assert workspace.guest_root == str(workspace.root)
+        await client.run("ln -s /etc tests; echo left > work; (setsid nohup sleep 900 > /dev/null 2>&1 &)")
+        await workspace.seal(keep_agent_processes=False)
+        seen = await workspace.grading_run(
+            "cat tests/expected.txt /grader/case.txt work; echo 7 > /grader/case.txt; pgrep -f 'sleep 90[0]'; exit 3",
+            files={"tests/expected.txt": "42", "/grader": open_folder / "hidden"},
+        )
+        assert (seen.stdout, seen.exit_status) == ("42caseleft\n", 3)
+        assert "Permission denied" in seen.stderr
+        assert (await workspace.grading_run("sleep 50", timeout_s=0.5)).how == "timeout"
+        await workspace.unseal()
+        assert (await client.run("cat work")).stdout == "left\n"
+        await client.close()
+    finally:
+        await workspace.stop()
+    boxes = [p for p in Path(tempfile.gettempdir()).glob("hud-box-*") if f"-{os.getpid()}-" in p.name]
+    assert not boxes
