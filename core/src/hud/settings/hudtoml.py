@@ -59,9 +59,13 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class RedactTable:
-    """[redact]: what no file may hold: `patterns` (regular expressions), and the values of the variables in `env`."""
+    """[redact]: what no file may hold.
+
+    `patterns` are regular expressions, `keys` names of fields, `env` variables whose values are secret.
+    """
 
     patterns: list[str] = field(default_factory=list)
+    keys: list[str] = field(default_factory=list)
     env: list[str] = field(default_factory=list)
 
 
@@ -102,17 +106,6 @@ LIMITS = (
     "act_s",
     "grade_s",
     "release_s",
-    "command_s",
-    "output_kib",
-    "kept_mib",
-    "memory_mb",
-    "processes",
-    "disk_mb",
-    "tmp_mb",
-    "parked_h",
-    "sessions",
-    "tunnels",
-    "frame_mib",
     "max_concurrent",
     "max_steps",
     "max_tokens",
@@ -121,9 +114,7 @@ LIMITS = (
 )
 """The keys of [limits]; units in the names. Defaults belong to those who hold the limit."""
 
-_WHOLE = frozenset(
-    {"processes", "sessions", "tunnels", "max_concurrent", "max_steps", "max_tokens", "retries"}
-)
+_WHOLE = frozenset({"max_concurrent", "max_steps", "max_tokens", "retries"})
 
 
 def read_project(folder: str | Path | None = None) -> Project:
@@ -246,7 +237,7 @@ def _schema() -> Any:
         runtime=table(default=text(), env=named(route)),
         plugins=table(disable=texts, enable=texts, autoload=flag, strict=flag, requires=texts),
         prices=named(price),
-        redact=table(patterns=patterns, env=texts),
+        redact=table(patterns=patterns, keys=texts, env=texts),
         limits=table((), **{name: number(whole=name in _WHOLE) for name in LIMITS}),
         eval=anything,
         agents=named(anything),

@@ -43,13 +43,16 @@ def project_redactor() -> Callable[[str], str]:
     from hud.settings import project
 
     table = project().redact
-    return redactor(secret_values(names=table.env), table.patterns)
+    return redactor(secret_values(names=table.env), table.patterns, table.keys)
 
 
-def redactor(secrets: Iterable[str], patterns: Iterable[str] = ()) -> Callable[[str], str]:
+def redactor(
+    secrets: Iterable[str], patterns: Iterable[str] = (), keys: Iterable[str] = ()
+) -> Callable[[str], str]:
     """Return a function that replaces every secret in a JSON text by a mark, also where it is escaped.
 
-    `patterns` are a project's own regular expressions; they see the JSON text.
+    `patterns` are a project's own regular expressions; they see the JSON text. Of fields named in `keys`, in any
+    case, a text or number is replaced.
     """
     import json
 
@@ -59,6 +62,9 @@ def redactor(secrets: Iterable[str], patterns: Iterable[str] = ()) -> Callable[[
     longest_first = sorted(literal, key=len, reverse=True)
     known = [(beginning, re.compile(pattern, re.DOTALL)) for beginning, pattern in _PATTERNS.items()]
     own = [re.compile(pattern) for pattern in patterns]
+    named = "|".join(re.escape(json.dumps(key)[1:-1]) for key in keys)
+    value = r'(?:"(?:[^"\\]|\\.)*"|-?[0-9][0-9.eE+-]*)'
+    fields = re.compile(rf'("(?:{named})"\s*:\s*){value}', re.IGNORECASE) if named else None
 
     def mask(text: str) -> str:
         for secret in longest_first:
@@ -69,6 +75,6 @@ def redactor(secrets: Iterable[str], patterns: Iterable[str] = ()) -> Callable[[
                 text = form.sub(MASK, text)
         for form in own:
             text = form.sub(MASK, text)
-        return text
+        return fields.sub(rf'\1"{MASK}"', text) if fields else text
 
     return mask
