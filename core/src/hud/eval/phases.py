@@ -7,7 +7,6 @@ every case and never raises.
 from __future__ import annotations
 
 import asyncio
-import functools
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
@@ -61,6 +60,10 @@ class Attempt:
         self.client: Any = None
         self.owing: list[Any] = []
         """Clients with a task that nothing has graded or cancelled yet."""
+        task = asyncio.current_task()
+        assert task is not None
+        self.task = task
+        """The one task that calls the phases."""
         self.stack = AsyncExitStack()
         self.timer = PhaseTimer(deadlines.shortest)
         self._expired = False
@@ -73,11 +76,10 @@ class Attempt:
         """
         self.phase = phase
         deadline: float = getattr(self.deadlines, phase) if seconds is None else seconds
-        task = asyncio.current_task()
-        assert task is not None
+        task = self.task
         before = task.cancelling()
         self._expired = False
-        self.timer.set(deadline, functools.partial(self._expire, task))
+        self.timer.set(deadline, self._expire)
         begun = time.perf_counter()
         try:
             return await work
@@ -93,9 +95,9 @@ class Attempt:
             spent = self.run.phases_s
             spent[phase] = spent.get(phase, 0.0) + time.perf_counter() - begun
 
-    def _expire(self, task: asyncio.Task[Any]) -> None:
+    def _expire(self) -> None:
         self._expired = True
-        task.cancel()
+        self.task.cancel()
 
 
 async def place(attempt: Attempt) -> None:
