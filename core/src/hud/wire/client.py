@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import ssl
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hud.errors import (
     ConfigError,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from hud.types import Capability
 
 log = logging.getLogger("hud.wire")
+T = TypeVar("T")
 
 _FIRST_RETRY_S = 0.005
 _LONGEST_RETRY_S = 0.25
@@ -315,20 +317,9 @@ class HudClient:
         if key is not None:
             params["key"] = key
         idempotent = key is not None and "keyed_grade" in self.manifest.features
+        work = self._graded(params, idempotent=idempotent)
         try:
-            async with asyncio.timeout(self._settings.grade_s) as limit:
-                while True:
-                    await self._connected()
-                    try:
-                        reply = await self._call("tasks.grade", params, None, "grade")
-                        break
-                    except ConnectionLostError:
-                        if not idempotent or self._closed:
-                            raise
-        except TimeoutError as exc:
-            if limit.expired():
-                raise PhaseTimeoutError("grade", self._settings.grade_s) from exc
-            raise
+            reply = await _within(work, "tasks.grade", "grade", self._settings.grade_s)
         except WrongStateError:
             raise
         except HudProtocolError:
@@ -336,6 +327,15 @@ class HudClient:
             raise
         self._has_task = False
         return _object(reply, "tasks.grade")
+
+    async def _graded(self, params: Mapping[str, Any], *, idempotent: bool) -> Any:
+        while True:
+            await self._connected()
+            try:
+                return await self._ask("tasks.grade", params)
+            except ConnectionLostError:
+                if not idempotent or self._closed:
+                    raise
 
     async def cancel(self) -> None:
         """Interrupt a start or grade that runs and close the task."""
@@ -387,22 +387,20 @@ class HudClient:
         self,
         method: str,
         params: Mapping[str, Any],
-        deadline_s: float | None,
+        deadline_s: float,
         phase: str,
         waiting: asyncio.Future[Any] | None = None,
+    ) -> Any:
+        return await _within(self._ask(method, params, waiting), method, phase, deadline_s)
+
+    async def _ask(
+        self, method: str, params: Mapping[str, Any], waiting: asyncio.Future[Any] | None = None
     ) -> Any:
         channel = self._channel
         if channel is None:
             raise ConnectionLostError("this client is not connected")
         try:
-            async with asyncio.timeout(deadline_s) as limit:
-                return await (channel.post(method, params) if waiting is None else waiting)
-        except TimeoutError as exc:
-            if limit.expired() and deadline_s is not None:
-                raise PhaseTimeoutError(
-                    phase, deadline_s, f"{phase}: {method} was not answered within {deadline_s:g} s"
-                ) from exc
-            raise
+            return await (channel.post(method, params) if waiting is None else waiting)
         except ConnectionLostError as exc:
             raise await self._why(exc) from exc
 
@@ -524,6 +522,20 @@ class HudClient:
 
 _SELF = {"name": "hud-core", "protocol": PROTOCOL, "features": ["ping"]}
 _SELF_WITH_HOST = {**_SELF, "features": ["ping", HOST_CALLS]}
+
+
+async def _within(work: Coroutine[Any, Any, T], method: str, phase: str, deadline_s: float) -> T:
+    """Await `work` under a deadline that names its phase; an infinite one is the caller's own affair, and free."""
+    if deadline_s == math.inf:
+        return await work
+    try:
+        async with asyncio.timeout(deadline_s) as limit:
+            return await work
+    except TimeoutError as exc:
+        if limit.expired():
+            what = f"{phase}: {method} was not answered within {deadline_s:g} s"
+            raise PhaseTimeoutError(phase, deadline_s, what) from exc
+        raise
 
 
 def _without_token(url: str, params: dict[str, Any]) -> str:
