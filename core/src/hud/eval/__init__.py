@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from hud.eval.failures import Failure as Failure
     from hud.eval.job import Job as Job
     from hud.eval.limits import Limits as Limits
+    from hud.eval.options import Options as Options
     from hud.eval.rollout import rollout as rollout
     from hud.eval.run import Run as Run
     from hud.eval.stats import JobSummary as JobSummary
@@ -51,6 +52,7 @@ _CORE = {
     "Limits": "hud.eval.limits:Limits",
     "JobSummary": "hud.eval.stats:JobSummary",
     "LocalRuntime": "hud.runtime.local:LocalRuntime",
+    "Options": "hud.eval.options:Options",
     "Pool": "hud.runtime.pool:Pool",
     "Provider": "hud.runtime.contract:Provider",
     "Run": "hud.eval.run:Run",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hud.runtime.contract import Delegate, Features, Runtime
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from contextlib import AbstractAsyncContextManager
 
     from hud.eval.deadlines import Deadlines
@@ -29,7 +30,13 @@ def is_delegate(runtime: Any) -> bool:
     return not callable(runtime) and isinstance(runtime, Delegate)
 
 
-def connector_for(deadlines: Deadlines, models: GraderModels) -> Connector:
+def connector_for(
+    deadlines: Deadlines,
+    models: GraderModels,
+    *,
+    workspace_routes: Sequence[Any] = (),
+    connections: Sequence[Any] = (),
+) -> Connector:
     """Return what connects to a row's placement, the row's start sent along with the hello."""
     from hud.wire.client import connect
     from hud.wire.settings import ClientSettings
@@ -41,6 +48,8 @@ def connector_for(deadlines: Deadlines, models: GraderModels) -> Connector:
         return connect(
             runtime,
             ready_timeout=deadlines.connect,
+            workspace_routes=workspace_routes,
+            connections=connections,
             host_model=models.for_run(run),
             settings=settings,
             prestart=(task.id, task.args),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from hud.errors import HudError, PhaseTimeoutError
@@ -232,12 +232,15 @@ async def rollout(
     group_id: str = "",
     trace_id: str | None = None,
     rollout_timeout: float | None = None,
+    connections: Sequence[Any] = (),
+    workspace_routes: Sequence[Any] = (),
     options: Options | None = None,
 ) -> Run:
     """Run one rollout outside any job and return it; its failures are told by the run, never raised.
 
     `runtime` as in `Taskset.run`. Cancelling stops the agent, gives back the placement (10 s at most) and then
-    propagates. Nothing is written to disk.
+    propagates. Nothing is written to disk. `connections` and `workspace_routes` are asked of the environment as HUD's
+    clients do; its policy decides. `options` has deadlines, limits and retries.
     """
     from hud.runtime.select import Placements
 
@@ -254,7 +257,10 @@ async def rollout(
     )
     async with GraderModels() as models, Placements(runtime) as placements:
         provider = await placements.provider_for(task)
-        connector = connector_for(options.deadlines, models)
+        run.connections = list(connections)
+        connector = connector_for(
+            options.deadlines, models, workspace_routes=workspace_routes, connections=connections
+        )
         live = Rollout(run, agent, provider, options, connector, place_row=placements.provider_for)
         return await supervise(live)
 

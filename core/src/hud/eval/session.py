@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sized
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from hud.errors import ConfigError, UsageError
 from hud.eval.collector import rare_collections
@@ -27,6 +27,25 @@ if TYPE_CHECKING:
     from hud.store.writer import JobWriter
 
 _END = object()
+
+
+class RunOptions(TypedDict, total=False):
+    """The options of `Taskset.run` and `Taskset.stream`; docs/tasksets.md explains each."""
+
+    runtime: Any
+    group: int | None
+    max_concurrent: int | None
+    limit: int | None
+    job: Job | None
+    limits: Limits | None
+    deadlines: Deadlines | None
+    rollout_timeout: float | None
+    retries: int
+    name: str | None
+    jobs_dir: str | Path | bool | None
+    host_models: Iterable[str]
+    on_wedged: Wedged | None
+    connector: Connector | None
 
 
 class JobSession:

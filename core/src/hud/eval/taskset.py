@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from hud.errors import TasksetError
 from hud.types.task import Task
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from hud.eval.job import Job
     from hud.eval.phases import AgentCall
     from hud.eval.run import Run
-    from hud.eval.session import JobSession
+    from hud.eval.session import JobSession, RunOptions
 
 
 class Taskset:
@@ -153,7 +153,7 @@ class Taskset:
         """Return the names of the rows' environments, sorted."""
         return sorted({task.env for task in self._settled().values()})
 
-    async def run(self, agent: AgentCall, **options: Any) -> Job:
+    async def run(self, agent: AgentCall, **options: Unpack[RunOptions]) -> Job:
         """Run every row and return the job.
 
         Args:
@@ -172,7 +172,7 @@ class Taskset:
         await session.run()
         return session.job
 
-    def stream(self, agent: AgentCall, **options: Any) -> RunStream:
+    def stream(self, agent: AgentCall, **options: Unpack[RunOptions]) -> RunStream:
         """Run the rows and give each finished run as it ends: `async for run in taskset.stream(agent):`.
 
         Memory stays flat: runs are given out and not kept (`stream.job` has the totals). Leaving the loop early
@@ -185,7 +185,7 @@ class Taskset:
         """
         return RunStream(self._session(agent, options, keep_runs=False))
 
-    def _session(self, agent: AgentCall, options: Mapping[str, Any], *, keep_runs: bool) -> JobSession:
+    def _session(self, agent: AgentCall, options: RunOptions, *, keep_runs: bool) -> JobSession:
         from hud.eval.session import JobSession
 
         return JobSession(self, agent, keep_runs=keep_runs, **options)
