@@ -87,13 +87,16 @@ def discover_distribution(name: str) -> list[EntryPoint]:
 
 def metadata_folders(path: Sequence[str] | None = None) -> Iterator[str]:
     """Yield the metadata folder of every distribution on `path`, in the path's order, sorted within a folder."""
-    for entry in dict.fromkeys(sys.path if path is None else path):
+    # One folder may stand on the path under two names: the working folder's empty one, lib64 beside lib.
+    for entry in dict.fromkeys(
+        os.path.realpath(entry or ".") for entry in (sys.path if path is None else path)
+    ):
         try:
-            names = sorted(n for n in os.listdir(entry or ".") if n.endswith((".dist-info", ".egg-info")))
+            names = sorted(n for n in os.listdir(entry) if n.endswith((".dist-info", ".egg-info")))
         except OSError:
             continue
         for name in names:
-            yield os.path.join(entry or ".", name)
+            yield os.path.join(entry, name)
 
 
 def read_distribution(folder: str) -> Distribution:
