@@ -187,6 +187,25 @@ async def test_nothing_outlives_a_killed_orchestrator(
     await eventually(lambda: not owned_folders(process.pid), "its folders are gone", 10)
 
 
+async def test_a_process_forked_by_the_orchestrator_holds_nothing_up(project: Project) -> None:
+    runtime = LocalRuntime(project.file)
+    assert await told(runtime, "1") == "1"
+    keeper, _ = keeper_and_zygote()
+    waiting, go = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(go)
+        os.read(waiting, 1)
+        os._exit(0)
+    os.close(waiting)
+    try:
+        zygote_table.end_all()
+        await eventually(lambda: not alive(keeper), "the keeper ends although the fork lives")
+    finally:
+        os.close(go)
+        os.waitpid(pid, 0)
+
+
 async def test_a_rollout_cancelled_while_it_starts_leaves_nothing(project: Project) -> None:
     project.write("""
         import asyncio
@@ -257,6 +276,7 @@ def test_a_dead_owners_folder_is_swept_and_others_are_not(tmp_path: Path) -> Non
         folder("other-namespace", f"{machine} {boot} {uid} 4194304 1 pid:[1]"),
     ]
     made = folders.make_owned(tmp_path)
+    assert set(folders.sweep(tmp_path)) == set(dead)
     assert not any(path.exists() for path in dead)
     assert all(path.exists() for path in [*living, made])
 

@@ -75,6 +75,7 @@ def raise_descriptor_limit() -> int:
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _original_descriptor_limit.append(soft)
     if hard == resource.RLIM_INFINITY:
         hard = 1 << 20
     if soft < hard:
@@ -82,6 +83,15 @@ def raise_descriptor_limit() -> int:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
             return hard
     return soft
+
+
+_original_descriptor_limit: list[int] = []
+
+
+def original_descriptor_limit() -> int:
+    """Return the soft limit that this process was started with, which is what environments are given."""
+    raise_descriptor_limit()
+    return _original_descriptor_limit[0]
 
 
 def available_memory_mb() -> float:

@@ -116,8 +116,7 @@ def upper_root() -> Path:
 
 
 def make_owned(root: Path) -> Path:
-    """Make a folder in `root` that belongs to this process, and sweep what dead owners left there."""
-    sweep(root)
+    """Make a folder in `root` that belongs to this process."""
     while True:
         name = f"{os.getpid():x}-{next(_counter):x}"
         # The record is there before the folder has its name, so that a sweep never finds a folder without one.
@@ -127,6 +126,14 @@ def make_owned(root: Path) -> Path:
             return fresh.rename(root / name)
         except OSError:
             remove(fresh)
+
+
+def sweep_all() -> None:
+    """Remove what dead owners left."""
+    for find in (runtime_root, upper_root):
+        # A folder that cannot be had is reported where it is needed.
+        with contextlib.suppress(OSError, RuntimeStartError):
+            sweep(find())
 
 
 def sweep(root: Path) -> list[Path]:

@@ -69,10 +69,12 @@ def failure(raised: BaseException) -> dict[str, Any]:
 
     known = isinstance(raised, HudError)
     text = str(raised) if known else "".join(traceback.format_exception_only(raised)).strip()
+    full = "".join(traceback.format_exception(raised))
+    # One message of a seqpacket socket holds some 200 kB.
     return {
         "type": type(raised).__name__ if known else "SourceError",
-        "message": text,
-        "traceback": "".join(traceback.format_exception(raised)),
+        "message": text[:30_000],
+        "traceback": full[-30_000:],
     }
 
 
@@ -87,7 +89,7 @@ def author_modules(names: set[str]) -> list[tuple[str, int, int]]:
         with contextlib.suppress(OSError):
             info = Path(path).stat()
             found.append((str(path), info.st_mtime_ns, info.st_size))
-    return found[:1000]
+    return found[:500]
 
 
 def what_a_fork_loses(already_open: set[str]) -> str | None:

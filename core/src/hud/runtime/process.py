@@ -13,7 +13,7 @@ from typing import Any
 
 from hud.errors import RuntimeStartError
 
-TAIL_LINES = 20
+TAIL_LINES = 50
 TAIL_BYTES = 16 * 1024
 
 

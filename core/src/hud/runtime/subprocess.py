@@ -144,7 +144,7 @@ class ServerProcess:
 
     def with_output(self, text: str) -> str:
         """Return `text` with the last output lines."""
-        tail = "\n".join(list(self.lines)[-20:])
+        tail = "\n".join(self.lines)
         return f"{text}; its last output:\n{tail}" if tail else f"{text}; it printed nothing"
 
     async def stop(self, grace_s: float) -> None:

@@ -10,6 +10,7 @@ process is killed when the child has ended.
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import gc
 import io
 import json
@@ -56,6 +57,8 @@ class Zygote:
         """Prepare, say how that went, and serve fork requests until the orchestrator goes or nothing is asked."""
         linux.call_itself("hud-zygote")
         os.setsid()
+        # The last words of a crash: where it was.
+        faulthandler.enable(all_threads=False)
         # What a process printed before it died must be in its file, and nothing twice after a fork.
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):

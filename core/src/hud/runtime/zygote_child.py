@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import resource
 import signal
 import socket
 import sys
@@ -58,6 +59,8 @@ def _serve(zygote: Zygote, request: dict[str, Any], channel: socket.socket) -> N
         linux.call_itself("hud-environment")
         os.setsid()
         _redirect_output(request["log"])
+        soft = int(zygote.setup["descriptors"])
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
         _keep_descriptors(zygote.author_descriptors | {0, 1, 2, channel.fileno()})
         os.chdir(_enter_view(zygote, request, channel))
         if zygote.contained and os.getuid() != 0:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -101,3 +102,4 @@ def end_all() -> None:
 
 
 atexit.register(end_all)
+os.register_at_fork(after_in_child=_table.clear)

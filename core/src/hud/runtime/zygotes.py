@@ -13,10 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from hud.errors import RuntimeStartError
 from hud.runtime import folders
+from hud.runtime.admission import original_descriptor_limit
 from hud.runtime.process import LocalProcess, ZygoteGoneError, how_it_ended, raise_failure, with_output
 from hud.runtime.project import Source
 
@@ -66,6 +67,7 @@ class ZygoteHandle:
             self.pid = self._spawn(control, lifeline)
         self._control.setblocking(False)
         self._lifeline.setblocking(False)
+        _handles.add(self)
 
     def _spawn(self, control: socket.socket, lifeline: socket.socket) -> int:
         setup = {
@@ -74,6 +76,7 @@ class ZygoteHandle:
             "folder": str(self.key.source.folder),
             "preimport": self.key.preimport,
             "idle_s": IDLE_S,
+            "descriptors": original_descriptor_limit(),
             "sys_path": sys.path,
             "folders": [str(self.folder), *map(str, self.uppers)],
         }
@@ -178,14 +181,30 @@ class ZygoteHandle:
         if not self.users:
             self.close()
 
-    def close(self) -> None:
-        """Let the keeper end everything and remove the folders; returns at once."""
+    def let_go(self) -> None:
+        """Close the descriptors alone."""
         self._control.close()
         self._lifeline.close()
+
+    def close(self) -> None:
+        """Let the keeper end everything and remove the folders; returns at once."""
+        self.let_go()
         if self.pid:
             _keepers[self.pid] = [self.folder, *self.uppers]
         reap()
 
+
+_handles: WeakSet[ZygoteHandle] = WeakSet()
+
+
+def _let_go() -> None:
+    """In a process forked from this one: hold no lifeline, or the keepers would wait for that process too."""
+    for handle in list(_handles):
+        handle.let_go()
+    _keepers.clear()
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 _keepers: dict[int, list[Path]] = {}
 """Keepers of closed zygotes, with the folders they were to remove."""
