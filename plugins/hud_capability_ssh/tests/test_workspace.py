@@ -139,6 +139,10 @@ async def test_seconds_bound_every_command(tmp_path: Path) -> None:
     async with shell(tmp_path / "ws", limits={"seconds": 0.5}) as client:
         result = await client.run("echo a; sleep 60")
         assert (result.how, result.stdout) == ("timeout", "a\n")
+        session = await client.session()
+        began = await session.run("kept=1; echo b; sleep 60; echo after")
+        assert began.stdout == "b\nafter\n", "a session's command is ended, not its shell"
+        assert (await session.run("echo $kept")).stdout == "1\n"
 
 
 async def test_without_isolation_only_when_asked_for(tmp_path: Path) -> None:

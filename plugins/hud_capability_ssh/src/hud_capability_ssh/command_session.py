@@ -54,6 +54,7 @@ class CommandSession(SSHServerStreamSession[bytes]):
         self._gone = False
         self._deadline: asyncio.TimerHandle | None = None
         self._timed_out = False
+        self._told = False
 
     @property
     def _channel(self) -> Any:
@@ -127,8 +128,7 @@ class CommandSession(SSHServerStreamSession[bytes]):
         else:
             self._watch(child.stdout, None)
             self._watch(child.stderr, EXTENDED_DATA_STDERR)
-        if sandbox.spec.limits.seconds is not None:
-            self._deadline = self._events.call_later(sandbox.spec.limits.seconds, self._too_long)
+        self._arm(sandbox.spec.limits.seconds)
         if self._input or self._input_ended:
             self._feed()
         if self._gone:
@@ -144,6 +144,9 @@ class CommandSession(SSHServerStreamSession[bytes]):
             return
         self._input_ticks = int(time.clock_gettime(time.CLOCK_BOOTTIME) * TICKS)
         self._input.append(data)
+        self._told = True
+        if self._child is not None:
+            self._arm(self._child.sandbox.spec.limits.seconds)
         if self._child is not None and len(self._input) == 1:
             self._feed()
 
@@ -298,8 +301,19 @@ class CommandSession(SSHServerStreamSession[bytes]):
         return ""
 
     def _too_long(self) -> None:
+        if (
+            self._told and not self._input_ended
+        ):  # a shell that is told commands: not it, its current one is over time
+            self.signal_received(KILL_YOUNGER)
+            return
         self._timed_out = True
         self.signal_received("KILL")
+
+    def _arm(self, seconds: float | None) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        if seconds is not None:
+            self._deadline = self._events.call_later(seconds, self._too_long)
 
     def _say(self, text: str) -> None:
         self._write(text.encode(), EXTENDED_DATA_STDERR if self._terminal is None else None)

@@ -67,6 +67,11 @@ class SpawnerLink:
             if spare >= 0:
                 os.close(spare)
 
+    def post(self, verb: str, *args: Any) -> None:
+        """Send one request whose answer nobody waits for."""
+        if not self.closed:
+            self._send(marshal.dumps((self.next_id(), verb, *args), 4), [])
+
     def expect_end(self, ident: int, tell: Callable[[int, int], None]) -> None:
         """Call `tell(exit status, signal)` when the command `ident` ends."""
         self._ended[ident] = tell

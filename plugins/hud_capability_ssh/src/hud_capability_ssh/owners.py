@@ -20,9 +20,10 @@ class OwnerLease:
     """
 
     def __init__(self, folder: Path = Path("/run")) -> None:
-        self._fd = os.open(
-            folder / "hud-owners", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
-        )
+        try:
+            self._fd = self._opened(folder)
+        except OSError as error:
+            raise SandboxError(f"no user of its own for the sandbox: {folder}/hud-owners: {error}") from error
         start = os.getpid() * 64
         for step in range(COUNT):
             slot = (start + step) % COUNT
@@ -36,6 +37,11 @@ class OwnerLease:
             return
         os.close(self._fd)
         raise SandboxError(f"all {COUNT} users for sandboxes are taken")
+
+    @staticmethod
+    def _opened(folder: Path) -> int:
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        return os.open(folder / "hud-owners", flags, 0o600)
 
     def close(self) -> None:
         """Give it back. Safe to call twice."""
@@ -64,7 +70,17 @@ def hand_over(root: Path, uid: int) -> None:
     os.chown(root, uid, uid, follow_symlinks=False)
     for _, folders, files, fd in os.fwalk(root, follow_symlinks=False):
         for name in [*folders, *files]:
-            found = os.stat(name, dir_fd=fd, follow_symlinks=False)
-            if found.st_uid != uid or found.st_gid != uid:
-                os.chown(name, uid, uid, dir_fd=fd, follow_symlinks=False)
-        folders[:] = [n for n in folders if os.stat(n, dir_fd=fd, follow_symlinks=False).st_dev == device]
+            try:
+                found = os.stat(name, dir_fd=fd, follow_symlinks=False)
+                if found.st_uid != uid or found.st_gid != uid:
+                    os.chown(name, uid, uid, dir_fd=fd, follow_symlinks=False)
+            except FileNotFoundError:
+                continue  # removed meanwhile by something the template started
+        folders[:] = [name for name in folders if _device(name, fd) == device]
+
+
+def _device(name: str, folder: int) -> int | None:
+    try:
+        return os.stat(name, dir_fd=folder, follow_symlinks=False).st_dev
+    except FileNotFoundError:
+        return None

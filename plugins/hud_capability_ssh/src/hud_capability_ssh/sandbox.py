@@ -214,6 +214,8 @@ class Sandbox:
         except BaseException:
             self.link.forget_end(child.ident)
             child.close()
+            # Cancelled while it was being started: requests are served in order, so this one finds it.
+            self.link.post("signal", child.ident, SIGKILL, True, 0)
             raise
         finally:
             for fd in given:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Collection, Coroutine
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from hud_capability_ssh.sandbox import Sandbox
 
 HANDSHAKE_S = 10
+CLOSE_S = 3
 KEEPALIVE_S = 30
 MOST_CONNECTIONS = 64
 LOOPBACK = ("localhost", "127.0.0.1", "::1", "")
@@ -99,7 +101,9 @@ class Server:
         for connection in list(self.connections):
             connection.abort()
         for connection in list(self.connections):
-            await connection.wait_closed()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_S):
+                    await connection.wait_closed()
 
     async def close(self) -> None:
         """End the server. Safe to call twice."""
@@ -108,7 +112,9 @@ class Server:
             acceptor.close()
         await self.drop_connections()
         if acceptor is not None:
-            await acceptor.wait_closed()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_S):
+                    await acceptor.wait_closed()
 
 
 class Connection(asyncssh.SSHServer):

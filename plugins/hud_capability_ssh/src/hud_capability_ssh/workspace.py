@@ -195,12 +195,13 @@ class Workspace:
             if server is not None:
                 await server.close()
         finally:
+            # Its processes' ends settle what serves them; only then is there nothing left to wait for.
+            await self._end_agent()
+            await self._end_services()
             tasks = list(self._tasks)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            await self._end_agent()
-            await self._end_services()
             if self._egress is not None:
                 await self._egress.close()
             if self._key_folder is not None:
