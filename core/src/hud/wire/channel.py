@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from hud.errors import ConnectionLostError, HudProtocolError, LimitReachedError
 from hud.wire import frames
@@ -42,7 +42,8 @@ class ClientChannel(asyncio.Protocol):
         self.lost: ConnectionLostError | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        # Not checked: uvloop's transports are asyncio's in kind, not in class.
+        transport = cast("asyncio.Transport", transport)
         self._transport = transport
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from hud.errors import (
     ConnectionLostError,
@@ -78,7 +78,8 @@ class ControlConnection(asyncio.Protocol):
     # What asyncio calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        # Not checked: uvloop's transports are asyncio's in kind, not in class.
+        transport = cast("asyncio.Transport", transport)
         self._transport = transport
         settings = self._server.settings
         transport.set_write_buffer_limits(high=settings.unread_bytes)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable
+from typing import cast
 
 SPLICE_BYTES = 256 * 1024
 """What one turn moves. Reading and writing happen in the same turn, so splices of one loop share a buffer."""
@@ -182,7 +183,7 @@ class _Relay(asyncio.BufferedProtocol):
         self.done = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast("asyncio.Transport", transport)  # uvloop's transports are so in kind, not in class
         self.transport = transport
         transport.set_write_buffer_limits(high=SPLICE_BYTES)
 

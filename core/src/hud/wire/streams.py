@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from hud.errors import ConnectionLostError, HudProtocolError
 from hud.wire import frames
@@ -233,7 +233,7 @@ class _Greeting(asyncio.Protocol):
         self.answer: asyncio.Future[tuple[bytes, bytes]] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast("asyncio.Transport", transport)  # uvloop's transports are so in kind, not in class
         self._transport = transport
         transport.write(self._request)
 
