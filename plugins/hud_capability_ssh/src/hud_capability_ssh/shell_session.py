@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import asyncssh
 
@@ -14,7 +14,7 @@ from hud_capability_ssh.errors import SSHConnectionError
 from hud_capability_ssh.output import HeadAndTail
 
 if TYPE_CHECKING:
-    from hud_capability_ssh.client import SSHClient
+    from collections.abc import Mapping
 
 KILL_YOUNGER = "younger@hud"
 SETTLED_WITHIN_S = 2.0
@@ -27,6 +27,21 @@ eval "$__hud_command" 9<&- 8>&- 7>&-
 printf '\\0%s %s %s\\0' "$__hud_mark" "$?" "$PWD" >&8
 printf '\\0%s\\0' "$__hud_mark" >&7
 done"""
+
+
+class Opens(Protocol):
+    """What a session asks of its client."""
+
+    cwd: str
+    output_bytes: int
+
+    def composed(self, command: str, cwd: str | None, env: Mapping[str, str] | None) -> str:
+        """Return the words to send, with `cd` before."""
+        ...
+
+    async def connection(self) -> Any:
+        """Return what has `create_session`."""
+        ...
 
 
 class _Stream:
@@ -99,7 +114,7 @@ class SSHShellSession:
     same folder, without the variables.
     """
 
-    def __init__(self, client: SSHClient) -> None:
+    def __init__(self, client: Opens) -> None:
         self._client = client
         self._turn = asyncio.Lock()
         self._changed = asyncio.Event()

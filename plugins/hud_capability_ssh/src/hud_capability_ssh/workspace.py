@@ -6,7 +6,8 @@ import asyncio
 import os
 import shutil
 import tempfile
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import asyncssh
 
     from hud_capability_ssh.egress import Egress
+    from hud_capability_ssh.inside_shell import InsideShell
     from hud_capability_ssh.launched import Launched
     from hud_capability_ssh.loopback import Relay
     from hud_capability_ssh.sandbox import Sandbox
@@ -382,6 +384,29 @@ class Workspace:
         return await run_inside(
             sandbox, command, cwd=self.guest(cwd), env=env, timeout_s=timeout_s or 120.0, input=data
         )
+
+    @asynccontextmanager
+    async def shell(self) -> AsyncIterator[InsideShell]:
+        """Open the workspace's shell for a template, or in a sandbox of its own for a grader, without ssh."""
+        from hud_capability_ssh.inside_shell import InsideShell
+
+        sandbox, fresh = await _on_service_loop(self._for_author())
+        try:
+            yield InsideShell(sandbox)
+        finally:
+            if fresh:
+                await _on_service_loop(sandbox.close())
+
+    async def _for_author(self) -> tuple[Sandbox, bool]:
+        if not self._sealed:
+            if not self._came_in:
+                await self._hand_over()
+            return await self.running(), False
+        from hud_capability_ssh.grading import HOME
+
+        kept = self._kept and self._sandbox is not None and not self._sandbox.dead.is_set()
+        spec = replace(self._spec, name="grader", guest_home=HOME, root_writable=not kept)
+        return await self._start_sandbox(spec), True
 
     async def launch(
         self,
