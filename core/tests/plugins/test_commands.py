@@ -114,6 +114,21 @@ def test_help_lists_a_plugins_command_without_importing_it(site: Any) -> None:
     assert hud(site, "fly").stdout == "imported\ngone\n"
 
 
+def test_a_command_its_source_does_not_show_runs_all_the_same(site: Any) -> None:
+    source = COMMAND.replace('name="fly"', 'name="f" + "ly"')
+    command = "import click\nfly = click.Command('fly', callback=lambda: print('gone'))"
+    site.add(
+        "acme-fly",
+        entry_points={"x": "fly_plugin"},
+        files={"fly_plugin.py": source, "fly_command.py": command},
+    )
+    assert "Fly away" not in hud(site, "--help").stdout
+    assert hud(site, "fly").stdout == "gone\n"
+    wrong = hud(site, "flyy")
+    assert wrong.returncode == 2
+    assert "flyy" in wrong.stderr
+
+
 def test_a_broken_command_plugin_says_so_when_its_command_is_used(site: Any) -> None:
     site.add(
         "acme-fly", entry_points={"fly": "fly_plugin"}, files={"fly_plugin.py": f"import nowhere{COMMAND}"}

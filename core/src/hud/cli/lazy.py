@@ -12,8 +12,8 @@ import click
 class LazyGroup(click.Group):
     """Hold commands as `name -> (target, help line)`; `target` is `package.module:attribute`.
 
-    `more` gives further commands in the same form (those of plugins); it is called when the help page is shown or
-    when a name is not among `lazy`, so that a core command costs nothing of it.
+    `more` gives further commands in the same form (those of plugins), for the help page and completion; `load` gives
+    one of them by name, or None. Neither is called for a command among `lazy`, which costs nothing of them.
     """
 
     def __init__(
@@ -21,7 +21,7 @@ class LazyGroup(click.Group):
         *args: Any,
         lazy: Mapping[str, tuple[str, str]],
         more: Callable[[], Mapping[str, tuple[str, str]]] | None = None,
-        load: Callable[[str], click.Command] | None = None,
+        load: Callable[[str], click.Command | None] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -46,7 +46,7 @@ class LazyGroup(click.Group):
         if cmd_name in self.lazy:
             return imported_command(self.lazy[cmd_name][0])
         command = super().get_command(ctx, cmd_name)
-        if command is None and cmd_name in self.further() and self._load is not None:
+        if command is None and self._load is not None:
             return self._load(cmd_name)
         return command
 

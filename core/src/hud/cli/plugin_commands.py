@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hud.errors import ConfigError, PluginBrokenError
+from hud.errors import ConfigError, PluginBrokenError, PluginNotInstalledError
 
 if TYPE_CHECKING:
     from hud.plugins.policy import PluginPolicy
@@ -47,8 +47,8 @@ def _in_project() -> bool:
         at = above
 
 
-def load(name: str) -> click.Command:
-    """Import one command.
+def load(name: str) -> click.Command | None:
+    """Import one command, also one that `lines` could not see in a source; None where no plugin has it.
 
     Raises:
         PluginBrokenError: what its plugin names is no command.
@@ -56,7 +56,10 @@ def load(name: str) -> click.Command:
     from hud.plugins import current_host
 
     registry = current_host().registry
-    declaration = registry.command(name)
+    try:
+        declaration = registry.command(name)
+    except PluginNotInstalledError:
+        return None
     command = registry.load(declaration)
     if not isinstance(command, click.Command):
         title = registry.plugin_of(declaration).title

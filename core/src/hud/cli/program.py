@@ -29,7 +29,7 @@ def _plugin_commands() -> Mapping[str, tuple[str, str]]:
     return plugin_commands.lines()
 
 
-def _load_plugin_command(name: str) -> click.Command:
+def _load_plugin_command(name: str) -> click.Command | None:
     from hud.cli import plugin_commands
 
     return plugin_commands.load(name)
