@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from hud.testing.grader import Graded as Graded
     from hud.testing.grader import GraderContract as GraderContract
     from hud.testing.plugins import isolated_host as isolated_host
+    from hud.testing.rawclient import RawClient as RawClient
     from hud.testing.runtime import RuntimeContract as RuntimeContract
+    from hud.testing.service import FakeService as FakeService
+    from hud.testing.service_contract import ServiceContract as ServiceContract
     from hud.testing.shell import ShellContract as ShellContract
     from hud.testing.taskset_format import TasksetFormatContract as TasksetFormatContract
 
@@ -39,7 +42,10 @@ _CORE = {
     "Graded": "hud.testing.grader:Graded",
     "GraderContract": "hud.testing.grader:GraderContract",
     "isolated_host": "hud.testing.plugins:isolated_host",
+    "RawClient": "hud.testing.rawclient:RawClient",
     "RuntimeContract": "hud.testing.runtime:RuntimeContract",
+    "FakeService": "hud.testing.service:FakeService",
+    "ServiceContract": "hud.testing.service_contract:ServiceContract",
     "ShellContract": "hud.testing.shell:ShellContract",
     "UnconfinedWorkspace": "hud.testing.backing:UnconfinedWorkspace",
     "play": "hud.testing.environments:play",
