@@ -87,6 +87,7 @@ class Evaluation:
             keep_runs=False,
             runtime=prepared.runtime,
             job=self.job,
+            on_wedged=_end_at_once,
             **prepared.options,
         )
         self.tally = Tally(expected=prepared.rollouts)
@@ -192,3 +193,14 @@ def _shown_path(path: Path) -> str:
         return os.path.relpath(path)
     except ValueError:
         return str(path)
+
+
+def _end_at_once(stack: str) -> None:
+    """End a process whose loop is stuck for good: its records are written, and what it started ends with it."""
+    print(
+        "error: every deadline has passed while one call blocks this process; it ends here, what is done is kept.\n"
+        f"the call that blocks:\n{stack}",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(failure.FAILED)

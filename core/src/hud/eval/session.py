@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from hud.store.writer import JobWriter
 
 _END = object()
+WEDGED_WRITE_S = 5.0
+"""How long a job that can only be ended waits for its last records to be written."""
 
 
 class RunOptions(TypedDict, total=False):
@@ -236,6 +238,8 @@ class JobSession:
             if self._writer is not None:
                 self._writer.abandoned(run_record(run))
         self.job.ended_because = why
+        if self._writer is not None:
+            self._writer.close_within(WEDGED_WRITE_S)
         if self._on_wedged is not None:
             self._on_wedged(stack)
 

@@ -77,10 +77,14 @@ class JobWriter:
 
     async def close(self) -> None:
         """Write what is waiting and close the file; safe to call twice."""
+        await asyncio.get_running_loop().run_in_executor(None, self.close_within, None)
+
+    def close_within(self, timeout_s: float | None) -> None:
+        """Do as `close`, from any thread but the writer's, waiting no longer than `timeout_s` seconds."""
         with self._wake:
             self._closing = True
             self._wake.notify()
-        await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
+        self._thread.join(timeout_s)
 
     def _put(self, record: dict[str, Any], reply: _Reply | None) -> None:
         if self._broken is not None:
