@@ -235,6 +235,14 @@ async def _verifier_client(attempt: Attempt, verifier: Task) -> Any:
     return await attempt.within("connect", entering, seconds)
 
 
+def keep_written(attempt: Attempt) -> None:
+    """Tell a placement that its rollout failed: some keep what it wrote then (`LocalRuntime(keep="failed")`)."""
+    if attempt.runtime is not None:
+        keep = getattr(attempt.runtime.params.get("process"), "keep", None)
+        if callable(keep):
+            keep()
+
+
 async def release(attempt: Attempt, seconds: float) -> None:
     """End the sessions and give back what was placed, latest first; what fails here is noted with the run."""
     run = attempt.run

@@ -176,6 +176,8 @@ class Rollout:
             failure = self._weigh(failure, classify(exc, attempt.phase))
         self._releasing = True
         interrupted = interrupted or self._interrupted is not None
+        if failure is not None:
+            phases.keep_written(attempt)
         await phases.release(attempt, self._release_seconds(interrupted))
         self._releasing = False
         if interrupted and not run.grade.graded:
