@@ -138,6 +138,11 @@ async def test_a_first_start_may_leave_with_hello(serve: Serve, world: World) ->
         async with connect(server.url, prestart=("echo", {"word": "early"})) as client:
             assert (await client.start_task("echo", {"word": "other"}))["prompt"] == "say other"
             assert (await client.grade("other"))["score"] == 1.0
+        async with connect(server.url, prestart=("nothing", {})):
+            pass
+        async with connect(server.url, prestart=("echo", {"word": object()})) as client:
+            with pytest.raises(BadParamsError, match="args"):
+                await client.start_task("echo", {"word": object()})
         async with connect(server.url, prestart=("nothing", {})) as client:
             with pytest.raises(BadParamsError):
                 await client.start_task("nothing", {})

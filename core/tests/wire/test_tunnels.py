@@ -448,3 +448,30 @@ async def test_open_gives_the_plugins_client_once_and_closes_it_with_the_client(
                     with pytest.raises(ConfigError, match="<url>"):
                         await client.open("seed")
                 assert LineClient.closed == 1
+
+
+async def test_no_descriptor_left_is_a_typed_error_and_passes(serve: Serve, echo: Echo) -> None:
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with serve() as server, connect(server.url) as client:
+        client_open = opener(client, "echo")
+        url = urlsplit(client.binding("echo").url)
+        taken = [await client_open() for _ in range(3)]
+        used = len(list(Path("/proc/self/fd").iterdir()))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (used + 1, hard))
+        try:
+            with pytest.raises((HudProtocolError, OSError)):
+                await client_open()
+            assert await client.list_tasks()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        stream = await client_open()
+        await stream.write(b"x")
+        assert await stream.read() == b"x"
+        reader, writer = await asyncio.open_connection(url.hostname, url.port)
+        writer.write(b"y")
+        assert await reader.readexactly(1) == b"y"
+        writer.close()
+        for each in (*taken, stream):
+            await each.close()

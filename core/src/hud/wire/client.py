@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import ssl
@@ -164,15 +165,12 @@ class HudClient:
             reply = channel.post("hello", self._greeting(session_id, asking))
             early = None
             if prestart is not None:
-                early = channel.post("tasks.start", {"id": prestart[0], "args": dict(prestart[1])})
+                with contextlib.suppress(TypeError, ValueError, LimitReachedError):  # start_task will say it
+                    early = channel.post("tasks.start", {"id": prestart[0], "args": dict(prestart[1])})
+                    early.add_done_callback(_seen)
             channel.uncork()
-            try:
-                manifest = Manifest.from_reply(await reply)
-                self._check_peer(manifest)
-            except BaseException:
-                if early is not None:
-                    early.add_done_callback(lambda future: future.cancelled() or future.exception())
-                raise
+            manifest = Manifest.from_reply(await reply)
+            self._check_peer(manifest)
         except BaseException:
             channel.close()
             raise
@@ -522,6 +520,12 @@ class HudClient:
 
 _SELF = {"name": "hud-core", "protocol": PROTOCOL, "features": ["ping"]}
 _SELF_WITH_HOST = {**_SELF, "features": ["ping", HOST_CALLS]}
+
+
+def _seen(future: asyncio.Future[Any]) -> None:
+    """Take note of an exception, so that a request nobody came to ask about fails in silence."""
+    if not future.cancelled():
+        future.exception()
 
 
 async def _within(work: Coroutine[Any, Any, T], method: str, phase: str, deadline_s: float) -> T:

@@ -16,6 +16,7 @@ from hud.wire.splice import SPLICE_BYTES, SocketSplice, tune
 
 log = logging.getLogger("hud.wire")
 
+_PAUSE_S = 0.5
 OpenSocket = Callable[[], Awaitable[socket.socket]]
 
 
@@ -32,6 +33,7 @@ class Forwarder:
         self._opening: set[asyncio.Task[None]] = set()
         self._splices: set[SocketSplice] = set()
         self._buffer: memoryview | None = None
+        self._paused: asyncio.TimerHandle | None = None
         self.host, self.port = self._listener.getsockname()
         try:
             here = asyncio.get_running_loop() is loop
@@ -45,8 +47,15 @@ class Forwarder:
     def _accept(self) -> None:
         try:
             sock, _ = self._listener.accept()
-        except OSError:
-            return  # gone again, or no descriptor left: the peer waits in the backlog or was refused
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return
+        except OSError as exc:  # no descriptor left: peers wait in the backlog, and so do we
+            log.warning("a capability's forwarder cannot accept: %s", exc)
+            self._loop.remove_reader(self._listener)
+            self._paused = self._loop.call_later(
+                _PAUSE_S, self._loop.add_reader, self._listener, self._accept
+            )
+            return
         tune(sock)
         if not same_user(sock):
             log.warning("refused a connection of another user to a capability's forwarder")
@@ -74,6 +83,8 @@ class Forwarder:
 
     def close(self) -> None:
         """Stop listening and end what was joined."""
+        if self._paused is not None:
+            self._paused.cancel()
         self._loop.remove_reader(self._listener)
         self._listener.close()
         for task in self._opening:

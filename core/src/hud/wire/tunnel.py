@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,8 @@ from hud.wire import frames
 from hud.wire.address import Target, dial, stream_target
 from hud.wire.faults import bad_params
 from hud.wire.splice import SPLICE_BYTES, SocketSplice, TransportSplice
+
+log = logging.getLogger("hud.wire")
 
 if TYPE_CHECKING:
     from hud.wire.connection import ControlConnection
@@ -96,7 +99,13 @@ class Tunnels:
         self, transport: asyncio.Transport, backing: socket.socket, reply: bytes, early: bytes
     ) -> None:
         """Take the socket away from its transport: a duplicate lives on when the transport closes its own."""
-        client = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+        try:
+            client = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+        except OSError as exc:  # no descriptor left; the client sees a closed connection
+            log.warning("a stream could not be opened: %s", exc)
+            transport.abort()
+            backing.close()
+            return
         client.setblocking(False)
         transport.abort()
         try:
