@@ -218,6 +218,37 @@ def test_a_source_with_a_syntax_error_shows_the_line(hud: Hud, letters: Path) ->
     assert "hud/cli" not in done.stderr
 
 
+def test_a_source_that_blocks_is_ended_at_the_deadline_and_shows_where(hud: Hud, letters: Path) -> None:
+    (letters / "stuck.py").write_text(
+        "import time\n\ndef wait():\n    time.sleep(3600)\n\nwait()\n", encoding="utf-8"
+    )
+    done = hud("eval", "stuck.py", "oracle", "--deadline", "place=0.5")
+    assert done.returncode == 2
+    assert "stuck.py is still being read after 0.5 s" in done.stderr
+    assert "time.sleep(3600)" in done.stderr
+    assert "hud/cli" not in done.stderr
+    assert "click" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("import sys\nsys.exit(3)\n", "exits while it is imported"),
+        ("raise SystemExit\n", "exits while it is imported"),
+        ("import absent_module\n", "No module named 'absent_module'"),
+        ("1 / 0\n", "ZeroDivisionError"),
+        ("import asyncio\nasyncio.run(asyncio.sleep(0))\nx = 1\n", "has no rows"),
+    ],
+)
+def test_what_a_source_does_while_it_is_read(hud: Hud, letters: Path, body: str, said: str) -> None:
+    (letters / "tasks.py").unlink()
+    (letters / "odd.py").write_text(body, encoding="utf-8")
+    done = hud("eval", "odd.py", "oracle")
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "hud/cli" not in done.stderr
+
+
 def test_templates_that_need_arguments_are_listed(hud: Hud, letters: Path) -> None:
     (letters / "tasks.py").unlink()
     (letters / "needy.py").write_text(

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
+from hud.cli.eval_request import PHASE_NAMES
+from hud.cli.patience import bounded_reading
 from hud.errors import UsageError
 
 if TYPE_CHECKING:
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from hud.settings.hudtoml import Project
 
 URL_SCHEMES = ("tcp", "tls", "unix")
+READ_S = 300.0
+"""How long reading the source may take, unless the deadline of placing says otherwise."""
 
 
 @dataclass(slots=True)
@@ -52,8 +56,9 @@ def prepare(request: EvalRequest) -> Prepared:
     if request.seed is not None:
         # Before the source is read, which may sample its rows.
         random.seed(request.seed)
-    taskset = rows_of(request)
     settings = project()
+    with bounded_reading(request.source, _seconds(request, settings).get("place", READ_S)):
+        taskset = rows_of(request)
     _begin_import(request, taskset, settings)
     return Prepared(
         request=request,
@@ -148,12 +153,11 @@ def split_token(url: str) -> tuple[str, dict[str, Any]]:
 
 
 def _options(request: EvalRequest, project: Project) -> dict[str, Any]:
-    from hud.eval.deadlines import PHASES, Deadlines
+    from hud.eval.deadlines import Deadlines
     from hud.eval.limits import Limits
     from hud.eval.options import RETRIES
 
     own = project.limits
-    seconds = {phase: own[f"{phase}_s"] for phase in PHASES if f"{phase}_s" in own} | dict(request.deadlines)
     limits = Limits(
         max_steps=request.max_steps or _whole(own.get("max_steps")),
         max_tokens=request.max_tokens or _whole(own.get("max_tokens")),
@@ -170,11 +174,19 @@ def _options(request: EvalRequest, project: Project) -> dict[str, Any]:
         "max_concurrent": request.max_concurrent or _whole(own.get("max_concurrent")),
         "limit": request.limit,
         "limits": limits,
-        "deadlines": Deadlines(**seconds),
+        "deadlines": Deadlines(**_seconds(request, project)),
         "rollout_timeout": request.timeout,
         "retries": RETRIES if retries is None else retries,
         "notes": notes,
     }
+
+
+def _seconds(request: EvalRequest, project: Project) -> dict[str, float]:
+    """Return the deadlines that were set, of phases by name."""
+    own = project.limits
+    return {phase: own[f"{phase}_s"] for phase in PHASE_NAMES if f"{phase}_s" in own} | dict(
+        request.deadlines
+    )
 
 
 def _whole(value: float | None) -> int | None:
