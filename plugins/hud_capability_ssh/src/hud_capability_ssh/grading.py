@@ -48,7 +48,6 @@ async def grade_inside(
     Raises:
         SandboxError: the sandbox could not be made, or ended.
     """
-    spec = replace(spec, name="grader", guest_home=HOME, root_writable=agent is None)
     async with AsyncExitStack() as stack:
         if engine == bubblewrap.NAME:
             sandbox = await stack.enter_async_context(_mounted(spec, engine, files, agent))

@@ -64,16 +64,16 @@ def can_lease() -> bool:
     return any(int(first) <= FIRST and int(first) + int(size) >= FIRST + COUNT for first, _, size in ranges)
 
 
-def hand_over(root: Path, uid: int) -> None:
-    """Give a tree to a user, links themselves and not what they point to; mounts below are left alone."""
+def hand_over(root: Path, uid: int, gid: int) -> None:
+    """Give a tree to a user and group, links themselves and not what they point to; mounts below are left alone."""
     device = root.lstat().st_dev
-    os.chown(root, uid, uid, follow_symlinks=False)
+    os.chown(root, uid, gid, follow_symlinks=False)
     for _, folders, files, fd in os.fwalk(root, follow_symlinks=False):
         for name in [*folders, *files]:
             try:
                 found = os.stat(name, dir_fd=fd, follow_symlinks=False)
-                if found.st_uid != uid or found.st_gid != uid:
-                    os.chown(name, uid, uid, dir_fd=fd, follow_symlinks=False)
+                if found.st_uid != uid or found.st_gid != gid:
+                    os.chown(name, uid, gid, dir_fd=fd, follow_symlinks=False)
             except FileNotFoundError:
                 continue  # removed meanwhile by something the template started
         folders[:] = [name for name in folders if _device(name, fd) == device]

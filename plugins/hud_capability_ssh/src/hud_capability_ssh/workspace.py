@@ -20,16 +20,15 @@ from hud_capability_ssh.mounts import DEFAULT_SYSTEM_MOUNTS, Mount
 from hud_capability_ssh.network import Network, hosts_of, variables
 from hud_capability_ssh.owners import OwnerLease, can_lease, hand_over
 from hud_capability_ssh.peers import Peer
+from hud_capability_ssh.sandboxes import Sandboxes
 from hud_capability_ssh.spec import SandboxSpec
 from hud_capability_ssh.tracking import FileTracker
 
 if TYPE_CHECKING:
     import asyncssh
 
-    from hud_capability_ssh.egress import Egress
     from hud_capability_ssh.inside_shell import InsideShell
     from hud_capability_ssh.launched import Launched
-    from hud_capability_ssh.loopback import Relay
     from hud_capability_ssh.sandbox import Sandbox
     from hud_capability_ssh.server import Server
 
@@ -88,11 +87,9 @@ class Workspace:
         self.user = user
         self.limits = Limits.of(limits)
         self.isolation = isolation
-        self.engine: str | None = "none" if isolation == "none" else engine
-        """What holds the sandbox; None until `start` found out what can be had."""
         self.forward_ports = None if ports is None else frozenset(ports)
         hosts = hosts_of(network, allowed_hosts)
-        self._spec = SandboxSpec(
+        spec = SandboxSpec(
             name="workspace",
             root=self.root,
             guest_path=guest_path,
@@ -102,11 +99,10 @@ class Workspace:
             limits=self.limits,
             host_names=(*local_aliases, *(peer.name for peer in peers)),
         )
+        self._boxes = Sandboxes(spec, "none" if isolation == "none" else engine, hosts, peers)
         self.tracker = FileTracker(self.root) if track_files or track_files is None else None
         self._tracking = asyncio.Lock()
         self._came_in = False
-        self._hosts, self._peers = hosts, tuple(peers)
-        self._egress: Egress | None = None
         self._host, self._port = host, port
         self._host_key_path = host_key_path
         self._authorized = authorized_client_keys
@@ -115,22 +111,22 @@ class Workspace:
         self._seed = None if seed is None else Path(seed)
         self._hand_over_root = hand_over_root
         self._lease: OwnerLease | None = None
-        self._sandbox: Sandbox | None = None
-        self._starting = asyncio.Lock()
         self._server: Server | None = None
         self._keys: set[bytes] = set()
         self._sealed = self._kept = False
-        self._services: Sandbox | None = None
-        self._service_relay: Relay | None = None
-        self._launched: list[Launched] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._key_folder: Path | None = None
         self.capability: Capability | None = None
 
     @property
+    def engine(self) -> str | None:
+        """What holds the sandbox; None until `start` found out what can be had."""
+        return self._boxes.engine
+
+    @property
     def guest_root(self) -> str:
         """The folder's path inside; the same as here where the engine mounts nothing."""
-        return self._spec.guest_path if self.engine in (None, "bubblewrap") else str(self.root)
+        return self._boxes.spec.guest_path if self.engine in (None, "bubblewrap") else str(self.root)
 
     # The backing
 
@@ -184,10 +180,10 @@ class Workspace:
             self._lease = OwnerLease()
             owner = (self._lease.uid, self._lease.uid)
         if owner is not None and self._hand_over_root:
-            hand_over(self.root, owner[0])
+            hand_over(self.root, *owner)
         # Whatever is planted in it, no other user of this machine can walk to it.
         self.root.chmod(0o700)
-        self._spec = replace(self._spec, owner=owner)
+        self._boxes.spec = replace(self._boxes.spec, owner=owner)
 
     async def stop(self) -> None:
         """End server and sandbox, with everything inside. Safe to call twice."""
@@ -198,14 +194,11 @@ class Workspace:
                 await server.close()
         finally:
             # Its processes' ends settle what serves them; only then is there nothing left to wait for.
-            await self._end_agent()
-            await self._end_services()
+            await self._boxes.close()
             tasks = list(self._tasks)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            if self._egress is not None:
-                await self._egress.close()
             if self._key_folder is not None:
                 shutil.rmtree(self._key_folder, ignore_errors=True)
                 self._key_folder = None
@@ -236,49 +229,9 @@ class Workspace:
 
     async def running(self) -> Sandbox:
         """Return the live sandbox; one that had ended is started anew on the same files."""
-
         if self._sealed:
             raise SandboxError(f"workspace {self.name!r} is closed to the agent while its work is graded")
-        async with self._starting:
-            if self._sandbox is not None and self._sandbox.dead.is_set():
-                await self._sandbox.close()
-                self._sandbox = None
-            if self._sandbox is None:
-                self._sandbox = await self._start_sandbox(self._spec)
-            return self._sandbox
-
-    async def _start_sandbox(self, spec: SandboxSpec) -> Sandbox:
-        made = await self._confined(spec)
-        if self._hosts or self._peers:
-            from hud_capability_ssh.egress import Egress
-
-            self._egress = self._egress or Egress(self._hosts, self._peers)
-            if made.engine == "landlock":
-                await made.close()
-                raise SandboxError(
-                    "the landlock engine has no network of its own: network= and peers= need bubblewrap"
-                )
-            made.servers += await self._egress.open(made)
-        return made
-
-    async def _confined(self, spec: SandboxSpec) -> Sandbox:
-        from hud_capability_ssh.sandbox import Sandbox
-
-        if self.engine is not None:
-            return await Sandbox.start(spec, self.engine)
-        refused = []
-        for engine in ("bubblewrap", "landlock"):
-            try:
-                made = await Sandbox.start(spec, engine)
-            except SandboxError as error:
-                refused.append(str(error))
-                continue
-            self.engine = engine
-            return made
-        raise SandboxError(
-            f"no isolation can be had for workspace {self.name!r}: {'; '.join(refused)}. Install bubblewrap "
-            "and allow user namespaces, or give isolation='none' where the agent may do everything this process may"
-        )
+        return await self._boxes.agent()
 
     async def client_came_in(self) -> None:
         """With the first client: give it the files that the template wrote, and begin to track them."""
@@ -291,9 +244,9 @@ class Workspace:
 
     async def _hand_over(self) -> None:
         """Give what this process wrote since the start to the sandbox's user."""
-        owner = self._spec.owner
+        owner = self._boxes.spec.owner
         if owner is not None and self._hand_over_root:
-            await asyncio.to_thread(hand_over, self.root, owner[0])
+            await asyncio.to_thread(hand_over, self.root, *owner)
 
     async def changes(self) -> list[dict[str, Any]]:
         """Return the files that changed since this was asked last, as JSON's types."""
@@ -325,32 +278,16 @@ class Workspace:
         if self._server is not None:
             await self._server.drop_connections()
         if not keep_agent_processes:
-            await self._end_agent()
+            await self._boxes.end_agent()
 
     async def unseal(self) -> None:
         """End what is left of the task before, services too, and let clients in again."""
         if self._sealed:
             self._came_in = False
             self.tracker = None if self.tracker is None else FileTracker(self.root)
-            await self._end_agent()
-            await self._end_services()
+            await self._boxes.end_agent()
+            await self._boxes.end_services()
         self._sealed = False
-
-    async def _end_agent(self) -> None:
-        sandbox, self._sandbox = self._sandbox, None
-        relay, self._service_relay = self._service_relay, None
-        if relay is not None:
-            await relay.close()
-        if sandbox is not None:
-            await sandbox.close()
-
-    async def _end_services(self) -> None:
-        for launched in self._launched:
-            launched.close()
-        self._launched = []
-        services, self._services = self._services, None
-        if services is not None:
-            await services.close()
 
     # For templates and graders
 
@@ -378,35 +315,32 @@ class Workspace:
 
         if self._sealed:  # the agent's sandbox is gone or not to be trusted: as a grader's command
             return await self._grading_run(command, cwd, timeout_s or 120.0, env, {})
-        if not self._came_in:
-            await self._hand_over()
-        sandbox = await self.running()
+        sandbox = await self._for_author()
         return await run_inside(
             sandbox, command, cwd=self.guest(cwd), env=env, timeout_s=timeout_s or 120.0, input=data
         )
+
+    async def _for_author(self) -> Sandbox:
+        if not self._came_in:
+            await self._hand_over()
+        return await self.running()
 
     @asynccontextmanager
     async def shell(self) -> AsyncIterator[InsideShell]:
         """Open the workspace's shell for a template, or in a sandbox of its own for a grader, without ssh."""
         from hud_capability_ssh.inside_shell import InsideShell
 
-        sandbox, fresh = await _on_service_loop(self._for_author())
+        fresh = self._sealed
+        sandbox = await _on_service_loop(self._for_grader() if fresh else self._for_author())
         try:
             yield InsideShell(sandbox)
         finally:
             if fresh:
                 await _on_service_loop(sandbox.close())
 
-    async def _for_author(self) -> tuple[Sandbox, bool]:
-        if not self._sealed:
-            if not self._came_in:
-                await self._hand_over()
-            return await self.running(), False
-        from hud_capability_ssh.grading import HOME
-
-        kept = self._kept and self._sandbox is not None and not self._sandbox.dead.is_set()
-        spec = replace(self._spec, name="grader", guest_home=HOME, root_writable=not kept)
-        return await self._start_sandbox(spec), True
+    async def _for_grader(self) -> Sandbox:
+        kept = self._kept and self._boxes.live_agent is not None
+        return await self._boxes.start(self._boxes.grader_spec(kept=kept))
 
     async def launch(
         self,
@@ -426,24 +360,8 @@ class Workspace:
     async def _launch(
         self, command: str | Sequence[str], service: bool, cwd: str | None, env: Mapping[str, str] | None
     ) -> Launched:
-        from hud_capability_ssh.launched import Launched
-        from hud_capability_ssh.loopback import Relay
-
-        if not self._came_in:
-            await self._hand_over()
-        agent = await self.running()
-        home = agent
-        if service:
-            if self._services is None or self._services.dead.is_set():
-                self._services = await self._start_sandbox(self._spec)
-            home = self._services
-            if self._service_relay is None:
-                self._service_relay = Relay(home, agent)
-                await self._service_relay.start()
-        child = await home.spawn(command, cwd=self.guest(cwd), env=env)
-        launched = Launched(child, command if isinstance(command, str) else " ".join(command))
-        self._launched.append(launched)
-        return launched
+        await self._for_author()
+        return await self._boxes.launch(command, service=service, cwd=self.guest(cwd), env=env)
 
     async def grading_run(
         self,
@@ -465,25 +383,11 @@ class Workspace:
         env: Mapping[str, str] | None,
         files: Mapping[str, str | bytes | Path],
     ) -> CommandResult:
-        from hud_capability_ssh.grading import grade_inside
-
         given = {
             self._at(path): data.encode() if isinstance(data, str) else data for path, data in files.items()
         }
-        agent = self._sandbox if self._sealed and self._kept else None
-        if agent is not None and agent.dead.is_set():
-            agent = None
-        return await grade_inside(
-            self._spec,
-            self.engine or "bubblewrap",
-            command,
-            cwd=self.guest(cwd),
-            timeout_s=timeout_s,
-            env=env,
-            files=given,
-            beside=[box for box in (agent, self._services) if box is not None and not box.dead.is_set()],
-            agent=agent,
-            egress=self._egress,
+        return await self._boxes.grade(
+            command, kept=self._kept, cwd=self.guest(cwd), timeout_s=timeout_s, env=env, files=given
         )
 
     def guest(self, path: str | None) -> str | None:
