@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
 HUD = Path(sys.executable).with_name("hud")
 SOURCES = sorted(path for name in ("tasks.py", "tasks.jsonl") for path in EXAMPLES.glob(f"*/{name}"))
@@ -49,7 +51,6 @@ def test_doing_nothing_does_not_solve_it(tmp_path: Path, source: Path) -> None:
     assert all(run["reward"] is not None and run["reward"] < 1 for run in json.loads(done.stdout)["runs"])
 
 
-@pytest.mark.slow
 def test_the_demo_ends_with_the_table_of_results(tmp_path: Path) -> None:
     folder = tmp_path / "examples"
     shutil.copytree(EXAMPLES, folder, ignore=shutil.ignore_patterns(".hud", "__pycache__"))

@@ -13,6 +13,8 @@ import pytest
 
 from hud.cli.scaffold import BUILT_IN, Scaffold
 
+pytestmark = pytest.mark.slow
+
 HUD = str(Path(sys.executable).with_name("hud"))
 
 

@@ -18,6 +18,8 @@ import pytest
 from hud.testing.llm.background import serving
 from hud_grader_llm.testing import verdict
 
+pytestmark = pytest.mark.slow
+
 HUD = Path(sys.executable).with_name("hud")
 HAS_CLAUDE = importlib.util.find_spec("hud_agent_claude") is not None
 

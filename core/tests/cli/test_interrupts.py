@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 HUD = Path(sys.executable).with_name("hud")
 
 SLOW = """
@@ -170,7 +172,6 @@ def test_a_doubled_signal_is_one(slow: Path) -> None:
     assert json.loads(out)["interrupted"] is True, err
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(8))
 def test_a_signal_at_any_moment_ends_without_a_traceback(slow: Path, seed: int) -> None:
     chance = random.Random(seed)
@@ -190,3 +191,15 @@ def test_a_killed_job_leaves_nobody(slow: Path) -> None:
     job.communicate(timeout=10)
     assert _nobody_left(slow)
     assert _finished(slow) == 8
+
+
+def test_ctrl_c_ends_a_debugged_rollout(slow: Path) -> None:
+    job = _start(slow, "--debug", "--task-ids", "endless")
+    deadline = time.monotonic() + 60
+    while not _mark(slow).exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    job.send_signal(signal.SIGINT)
+    _, err = job.communicate(timeout=60)
+    assert job.returncode == 130, err
+    assert "Traceback" not in err
+    assert _nobody_left(slow)

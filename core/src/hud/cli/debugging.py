@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
-from collections.abc import AsyncIterable
+import os
+import signal
+from collections.abc import AsyncIterable, Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -34,6 +38,8 @@ def debug(prepared: Prepared) -> int:
     # Who looks at a breakpoint blocks the environment's loop, and knows it.
     logging.getLogger("hud.environment").setLevel(logging.ERROR)
 
+    stop = _Stop()
+
     async def main(author: AuthorLoop) -> Run:
         from hud.environment.service import serving
         from hud.eval.deadlines import PHASES, Deadlines
@@ -46,11 +52,40 @@ def debug(prepared: Prepared) -> int:
             limits=prepared.options["limits"],
             retries=0,
         )
+        stop.attach()
         async with serving(env, author=author):
             return await rollout(row, prepared.agent, runtime=LocalRuntime(env), options=options)
 
-    run = run_beside(main)
+    before = signal.signal(signal.SIGINT, stop.arrived)
+    try:
+        run = run_beside(main)
+    except asyncio.CancelledError:
+        click.echo("interrupted", err=True)
+        return failure.INTERRUPTED
+    finally:
+        signal.signal(signal.SIGINT, before)
     return _report(run)
+
+
+class _Stop:
+    """Ctrl-C while author code has this thread: once cancels the rollout, twice ends the process."""
+
+    def __init__(self) -> None:
+        self._cancel: Callable[[], object] | None = None
+        self._asked = False
+
+    def attach(self) -> None:
+        """Name the running task as the one to cancel."""
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+        self._cancel = partial(loop.call_soon_threadsafe, task.cancel)
+
+    def arrived(self, number: int, frame: object) -> None:  # noqa: ARG002 - the signature of a handler
+        """Take one Ctrl-C."""
+        if self._asked or self._cancel is None:
+            os._exit(failure.INTERRUPTED)
+        self._asked = True
+        self._cancel()
 
 
 def _first_row(prepared: Prepared) -> Task:
