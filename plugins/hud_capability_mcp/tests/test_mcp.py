@@ -1,6 +1,7 @@
 """Functions served in one line, servers of all kinds, and any agent with their tools."""
 
 import asyncio
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,10 +15,12 @@ from mcp.server.mcpserver import Context, MCPServer
 from hud.agents.conversation import Request
 from hud.environment import Environment
 from hud.environment.serve import bind
-from hud.errors import ConfigError, ConnectionLostError
+from hud.errors import ConfigError, ConnectionLostError, RuntimeStartError
 from hud.eval import LocalRuntime, Taskset
 from hud.runtime.contract import Runtime
 from hud.testing.capability import CapabilityContract
+from hud.testing.contract import assert_nothing_left
+from hud.testing.processes import descendants
 from hud.testing.scripted import Scripted, said
 from hud.types import Capability, Task
 from hud.wire.client import connect
@@ -178,6 +181,39 @@ async def test_what_cannot_be_reached_or_spoken_is_said() -> None:
         await MCPClient.connect(Capability.mcp(name="nowhere", url="http://127.0.0.1:9/mcp"))
     with pytest.raises(ConfigError, match="websocket"):
         await MCPClient.connect(Capability.mcp(name="w", url="ws://127.0.0.1:9/mcp"))
+
+
+PROGRAM = """
+from mcp.server.mcpserver import MCPServer
+
+server = MCPServer("program")
+
+@server.tool()
+def double(n: int) -> int:
+    \"\"\"Double a number.\"\"\"
+    return 2 * n
+
+server.run("stdio")
+"""
+
+
+@pytest.mark.anyio
+async def test_a_program_over_stdio_is_served_and_ends_with_the_environment(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(PROGRAM)
+    before = descendants()
+    env = Environment("shop")
+    env.tools(command=[sys.executable, "program.py"], cwd=tmp_path)
+    async with await bind(env) as server, connect(Runtime(server.url), ready_timeout=60) as client:
+        opened = await client.open("tools")
+        assert [tool["name"] for tool in await opened.list_tools()] == ["double"]
+        assert (await opened.call_tool("double", {"n": 21})).text == "42"
+    await assert_nothing_left(descendants, before, "the environment was stopped")
+
+
+@pytest.mark.anyio
+async def test_a_program_that_does_not_start_is_named() -> None:
+    with pytest.raises(RuntimeStartError, match="no-such-program"):
+        await ToolServer(command=["no-such-program"]).start()
 
 
 @pytest.mark.parametrize("wrong", [(), (3,), (MCPServer("a"), add), (MCPServer("a"), MCPServer("b"))])

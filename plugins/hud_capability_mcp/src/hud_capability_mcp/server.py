@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hmac
 import secrets
 import socket
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 from hud.capability.tool import Tool
@@ -20,24 +22,40 @@ PATH = "/mcp"
 
 
 class ToolServer:
-    """Serves typed functions, an `MCPServer` or a FastMCP server on loopback, on a thread and loop of its own.
+    """Serves typed functions, an `MCPServer`, a FastMCP server or a program on loopback, on a thread of its own.
 
     ```python
     env.tools(price_of, order)            # or: env.use(ToolServer(price_of, name="shop"))
     ```
-    Plain functions run in threads, coroutine functions on the server's loop. A token, made at each start, is asked for.
+    Plain functions run in threads, coroutine functions on the server's loop. `command` starts a program that speaks
+    MCP over its standard streams (`["npx", "-y", "@modelcontextprotocol/server-filesystem", "data"]`), with `env` and
+    in `cwd`; it runs beside the environment, outside of any sandbox. A token, made at each start, is asked for.
     """
 
-    def __init__(self, *served: Any, name: str = "tools", startup_timeout_s: float = 30.0) -> None:
+    def __init__(
+        self,
+        *served: Any,
+        name: str = "tools",
+        command: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+        cwd: str | Path | None = None,
+        startup_timeout_s: float = 30.0,
+    ) -> None:
         self.name = name
         self._served = served
+        self._command = tuple(command)
+        self._env = env
+        self._cwd = cwd
+        self._stopping = False
         self._startup_timeout_s = startup_timeout_s
         self._server: Any = None
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
         servers = [item for item in served if _is_server(item)]
-        if not served:
-            raise ConfigError("env.tools() needs functions, or one MCP server")
+        if isinstance(command, str):
+            raise ConfigError(f"env.tools(command={command!r}): give the program and its arguments as a list")
+        if bool(served) == bool(self._command):
+            raise ConfigError("env.tools() needs functions, one MCP server, or command=[...]")
         if servers and len(served) > 1:
             raise ConfigError(
                 "env.tools() takes functions or one MCP server, not both; use two of them with name="
@@ -52,63 +70,77 @@ class ToolServer:
         Raises:
             RuntimeStartError: the server failed, or did not listen in time.
         """
-        import uvicorn
-
         token = secrets.token_urlsafe(32)
         listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         listening.bind(("127.0.0.1", 0))
         port = listening.getsockname()[1]
+        self._stopping, self._failure = False, None
+        self._thread = threading.Thread(
+            target=self._run, args=(listening, token), name=f"mcp server {self.name}", daemon=True
+        )
+        self._thread.start()
         try:
-            app = _guarded(_app(self.name, self._served), token)
-            config = uvicorn.Config(
-                app,
-                log_level="error",
-                access_log=False,
-                lifespan="on",
-                timeout_graceful_shutdown=1,
-                ws="none",
-            )
-            self._server = uvicorn.Server(config)
-            self._thread = threading.Thread(
-                target=self._serve, args=(listening,), name=f"mcp server {self.name}", daemon=True
-            )
-            self._thread.start()
             await asyncio.to_thread(self._until_listening)
         except BaseException:
             await self.stop()
-            listening.close()
             raise
         return [Capability.mcp(name=self.name, url=f"http://127.0.0.1:{port}{PATH}", auth_token=token)]
 
     async def stop(self) -> None:
         """End the server; safe when it failed to start, and safe to call twice."""
-        thread, server = self._thread, self._server
-        self._thread = self._server = None
-        if thread is None or server is None:
+        thread, self._thread = self._thread, None
+        self._stopping = True
+        if thread is None:
             return
-        server.should_exit = True
-        await asyncio.to_thread(thread.join, STOP_S)
-        if thread.is_alive():
-            server.force_exit = True
+        for force in (False, True):
+            if self._server is not None:
+                self._server.should_exit = True
+                self._server.force_exit = force
             await asyncio.to_thread(thread.join, STOP_S)
+            if not thread.is_alive():
+                break
+        self._server = None
 
-    def _serve(self, listening: socket.socket) -> None:
-        server = self._server
+    def _run(self, listening: socket.socket, token: str) -> None:
         try:
-            asyncio.run(server.serve(sockets=[listening]))
+            asyncio.run(self._serve(listening, token))
         except BaseException as error:  # noqa: BLE001 - a thread has nobody above; start() tells it
             self._failure = error
         finally:
-            with contextlib.suppress(OSError):
-                listening.close()
+            listening.close()
+
+    async def _serve(self, listening: socket.socket, token: str) -> None:
+        import uvicorn
+
+        async with AsyncExitStack() as stack:
+            if self._command:
+                from hud_capability_mcp.stdio import relayed
+
+                relay = relayed(self.name, self._command, env=self._env, cwd=self._cwd)
+                app = (await stack.enter_async_context(relay)).streamable_http_app(streamable_http_path=PATH)
+            else:
+                app = _app(self.name, self._served)
+            if self._stopping:
+                return
+            self._server = uvicorn.Server(
+                uvicorn.Config(
+                    _guarded(app, token),
+                    log_level="error",
+                    access_log=False,
+                    lifespan="on",
+                    timeout_graceful_shutdown=1,
+                    ws="none",
+                )
+            )
+            await self._server.serve(sockets=[listening])
 
     def _until_listening(self) -> None:
-        import time
-
         # The server says that it has started by an attribute only; it takes milliseconds.
         ends = time.monotonic() + self._startup_timeout_s
-        while self._server is not None and not self._server.started:
-            if self._failure is not None or self._thread is None or not self._thread.is_alive():
+        while self._server is None or not self._server.started:
+            if self._thread is None or not self._thread.is_alive():
+                if isinstance(self._failure, RuntimeStartError):
+                    raise self._failure
                 raise RuntimeStartError(
                     f"the tool server {self.name!r} ended while it started: {self._failure!r}"
                 )
