@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from hud.errors import RuntimeStartError
 from hud.runtime import folders, linux
 from hud.runtime.contract import Features, Runtime
+from hud.runtime.gate import gate
 from hud.runtime.importing import forbid_while_importing
 from hud.runtime.output import OUTPUT
 from hud.runtime.process import ZygoteGoneError, with_output
@@ -120,6 +121,11 @@ class LocalRuntime:
         forbid_while_importing(self.source)
         limits = task.runtime_config.limits if task.runtime_config else None
         timeout_s = (limits.startup_timeout_s if limits else None) or self.ready_timeout
+        async with gate.admitted(timeout_s), self._placed(task, timeout_s) as runtime:
+            yield runtime
+
+    @asynccontextmanager
+    async def _placed(self, task: Task, timeout_s: float) -> AsyncIterator[Runtime]:
         token = secrets.token_hex(32)
         zygote, process = await self._start(token, timeout_s)
         failed = True

@@ -75,6 +75,7 @@ def failure(raised: BaseException) -> dict[str, Any]:
         "type": type(raised).__name__ if known else "SourceError",
         "message": text[:30_000],
         "traceback": full[-30_000:],
+        "errno": getattr(raised if isinstance(raised, OSError) else raised.__cause__, "errno", None),
     }
 
 

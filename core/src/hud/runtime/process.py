@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hud.errors import RuntimeStartError
+from hud.runtime.gate import with_remedy
 
 TAIL_LINES = 50
 TAIL_BYTES = 16 * 1024
@@ -199,7 +200,7 @@ def raise_failure(failed: dict[str, Any], log: Path) -> None:
     import hud.errors
 
     kind = getattr(hud.errors, failed["type"], None)
-    text = failed["message"]
+    text = with_remedy(failed["message"], failed.get("errno"))
     if not (isinstance(kind, type) and issubclass(kind, hud.errors.HudError)):
         kind = RuntimeStartError
     if kind is hud.errors.TemplateRaisedError:

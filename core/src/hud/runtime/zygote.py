@@ -121,7 +121,8 @@ class Zygote:
             pid = os.fork()
         except OSError as error:
             text = f"cannot fork a child: {error.strerror}"
-            tell(channel, {"failed": {"type": "RuntimeStartError", "message": text}})
+            failed = {"type": "RuntimeStartError", "message": text, "errno": error.errno}
+            tell(channel, {"failed": failed})
             channel.close()
             return
         if pid == 0:

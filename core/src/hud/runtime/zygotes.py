@@ -18,6 +18,7 @@ from weakref import WeakKeyDictionary, WeakSet
 from hud.errors import RuntimeStartError
 from hud.runtime import folders
 from hud.runtime.admission import original_descriptor_limit
+from hud.runtime.gate import with_remedy
 from hud.runtime.process import LocalProcess, ZygoteGoneError, how_it_ended, raise_failure, with_output
 from hud.runtime.project import Source
 
@@ -140,7 +141,12 @@ class ZygoteHandle:
         socket_path = self.folder / f"{number:x}"
         request["socket"] = str(socket_path) if request.pop("transport") == "unix" else ""
         request["view"]["uppers"] = [str(upper / f"{number:x}") for upper in self.uppers]
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError as error:
+            raise RuntimeStartError(
+                with_remedy(f"cannot start a child: {error.strerror}", error.errno)
+            ) from error
         process = LocalProcess(ours, log or own_log, self.key.source.place.name)
         process.written = [Path(path) for path in request["view"]["uppers"]]
         process.own_files = [socket_path, own_log]
