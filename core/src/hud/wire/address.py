@@ -8,6 +8,7 @@ import ipaddress
 import select
 import socket
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
@@ -26,6 +27,7 @@ class ControlUrl:
     target: Target
 
     @classmethod
+    @lru_cache(maxsize=64)
     def parse(cls, url: str) -> ControlUrl:
         """Take `url` apart; `UsageError` where it is no address of a control channel."""
         try:
