@@ -90,3 +90,33 @@ async def test_a_budget_covers_the_judge_too(source: Path, monkeypatch: pytest.M
         assert run.reward is None
         assert "max_tokens" in (run.error or "")
         assert not server.asks
+
+
+EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "judge"
+
+
+async def test_the_examples_judge_is_held_to_its_labels() -> None:
+    from hud_grader_llm import Rubric
+    from hud_grader_llm.calibration import calibrate, read_labelled
+    from hud_grader_llm.testing import quoted_response
+
+    rubric = Rubric.load(EXAMPLE / "rubric.yaml")
+    labelled = read_labelled(EXAMPLE / "labelled.jsonl", rubric)
+    assert len(labelled) == 32
+    by_answer = {item.answer: item.labels for item in labelled}
+    names = {criterion.requirement: criterion.name for criterion in rubric.criteria}
+
+    def knows(ask: Ask) -> Turn:
+        """A judge that agrees with people but on one answer."""
+        answer, name = quoted_response(ask), names[asked_criterion(ask)]
+        met = by_answer[answer][name] != (answer == "Stop giving up on 503" and name == "says what changes")
+        return verdict("MET" if met else "UNMET")
+
+    async with ModelServer(knows) as server:
+        result = await calibrate(rubric, labelled, base_url=server.url)
+    assert result.overall is not None
+    assert result.overall.accuracy == pytest.approx(127 / 128)
+    kappas = {row.name: row.kappa for row in result.criteria}
+    assert kappas.pop("says what changes") == pytest.approx(0.937, abs=0.01)
+    assert set(kappas.values()) == {1.0}
+    assert [line.split(":")[0] for line in result.disagreements] == ["line 27"]
