@@ -6,7 +6,9 @@ import asyncio
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
+from random import Random
 
 import anyio
 import pytest
@@ -185,6 +187,63 @@ async def test_nothing_outlives_a_killed_orchestrator(
     await eventually(lambda: not any(alive(pid) for pid in family), "every process is gone", 10)
     await eventually(lambda: not running_with(marker), "what they started is gone", 10)
     await eventually(lambda: not owned_folders(process.pid), "its folders are gone", 10)
+
+
+BUSY = """
+import asyncio, sys
+from hud.runtime.local import LocalRuntime
+from hud.types import Task
+from hud.wire.client import connect
+
+async def main():
+    runtime = LocalRuntime(sys.argv[1])
+    async def rollouts():
+        while True:
+            async with runtime(Task(env="demo", id="tell")) as placed, connect(placed) as client:
+                await client.start_task("tell", {"what": "Path('written').write_text('x')"})
+                await client.grade("")
+    await asyncio.gather(*(rollouts() for _ in range(4)))
+
+asyncio.run(main())
+"""
+
+
+def no_folders(pid: int) -> bool:
+    return not owned_folders(pid)
+
+
+def running_with_variable(text: str) -> list[int]:
+    """Return the processes that were started with `text` in their environment."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                if text.encode() in (entry / "environ").read_bytes():
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+    return found
+
+
+@pytest.mark.slow
+async def test_nothing_outlives_an_orchestrator_killed_at_any_moment(
+    project: Project, tmp_path: Path
+) -> None:
+    marker = f"marker-{tmp_path.name}-{os.getpid()}"
+    random = Random(7)
+    for _ in range(15):
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            BUSY,
+            str(project.file),
+            env={**os.environ, "TEST_MARK": marker},
+        )
+        await asyncio.sleep(random.uniform(0.0, 2.5))
+        process.kill()
+        await process.wait()
+        await eventually(lambda: not running_with_variable(marker), "every process is gone", 10)
+        await eventually(partial(no_folders, process.pid), "its folders are gone", 10)
 
 
 async def test_a_process_forked_by_the_orchestrator_holds_nothing_up(project: Project) -> None:

@@ -190,6 +190,19 @@ async def failing_after(runtime: LocalRuntime, expression: str) -> None:
         raise LookupError(expression)
 
 
+async def test_a_file_edited_under_running_rollouts_is_reported_once(
+    project: Project, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hud.runtime.project.Lower.LOOK_AGAIN_S", 0.0)
+    project.write("before", "data.csv")
+    runtime = LocalRuntime(project.file)
+    async with runtime(row()):
+        project.write("after, and longer", "data.csv")
+        for _ in range(2):
+            await told(runtime, "1")
+    assert capfd.readouterr().err.count("data.csv changed while rollouts run") == 1
+
+
 @pytest.mark.slow
 async def test_fifty_thousand_files_and_two_gigabytes_are_not_copied(project: Project) -> None:
     for i in range(100):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,3 +59,36 @@ def resolved_source(text: str | Path) -> Source:
         f"{text}: there is no such file, folder or module (looked in {Path.cwd()}); give the path of a declaration "
         "file, such as env.py"
     )
+
+
+class Lower:
+    """The files beside a declaration, as they were when the first rollout saw them.
+
+    Rollouts that run see a file of the lower layer change unless they have written it themselves, which makes them
+    hard to repeat; so it is worth a word.
+    """
+
+    LOOK_AGAIN_S = 1.0
+    MOST = 500
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._looked_at = time.monotonic()
+        self._known = self._stamps()
+
+    def edited(self) -> list[str]:
+        """Return the names of files that changed since the last look; looks once a second at most."""
+        if time.monotonic() - self._looked_at < self.LOOK_AGAIN_S:
+            return []
+        self._looked_at = time.monotonic()
+        before, self._known = self._known, self._stamps()
+        return sorted(name for name, stamp in self._known.items() if before.get(name, stamp) != stamp)
+
+    def _stamps(self) -> dict[str, tuple[int, int]]:
+        stamps: dict[str, tuple[int, int]] = {}
+        with contextlib.suppress(OSError), os.scandir(self._folder) as entries:
+            for entry in itertools.islice(entries, self.MOST):
+                if not entry.name.startswith(".") and not entry.name.endswith(".py") and entry.is_file():
+                    info = entry.stat()
+                    stamps[entry.name] = (info.st_mtime_ns, info.st_size)
+        return stamps

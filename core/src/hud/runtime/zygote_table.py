@@ -51,6 +51,10 @@ async def lease(key: ZygoteKey, timeout_s: float, tell: Callable[[str], None]) -
 
 def _replace_changed(key: ZygoteKey, tell: Callable[[str], None]) -> None:
     found = _table.get(key)
+    if found is not None and found.users and (edited := found.lower.edited()):
+        tell(
+            f"{', '.join(edited)} changed while rollouts run; those that run may have seen it before or after"
+        )
     if found is not None and (changed := found.changed_modules()):
         if found.users:
             tell(f"{', '.join(changed)} changed; rollouts that start from now on use the new source")

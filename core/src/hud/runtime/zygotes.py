@@ -20,7 +20,7 @@ from hud.runtime import folders
 from hud.runtime.admission import original_descriptor_limit
 from hud.runtime.gate import with_remedy
 from hud.runtime.process import LocalProcess, ZygoteGoneError, how_it_ended, raise_failure, with_output
-from hud.runtime.project import Source
+from hud.runtime.project import Lower, Source
 
 _BOOT = (
     "import sys; sys.path[:] = sys.argv[3].split('\\n'); "
@@ -48,6 +48,7 @@ class ZygoteHandle:
     def __init__(self, key: ZygoteKey) -> None:
         self.key = key
         self.project = key.source.project
+        self.lower = Lower(key.source.folder)
         self.users = 0
         """How many children are held."""
         self.proved = False
