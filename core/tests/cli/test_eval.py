@@ -204,7 +204,7 @@ def test_one_form_of_json_at_a_time(hud: Hud, letters: Path) -> None:
 
 def test_an_absent_plugin_says_how_to_install_it(hud: Hud, letters: Path) -> None:
     done = hud("eval", "tasks.py", "oracle", "--runtime", "modal", "--json")
-    assert done.returncode == 1
+    assert done.returncode == 2
     told = json.loads(done.stdout)
     assert told["error"] == "not_found"
     assert "pip install hud-runtime-modal" in told["message"]
@@ -305,6 +305,20 @@ def test_a_dry_run_shows_rows_and_placements_and_runs_nothing(hud: Hud, letters:
     assert "LocalRuntime" in told["rows"][0]["runtime"]
     assert told["estimated_cost_usd"] == 0
     assert not (letters / ".hud").exists()
+
+
+def test_a_dry_run_estimates_from_what_like_rollouts_cost(hud: Hud, letters: Path) -> None:
+    (letters / "mine.py").write_text(
+        "from hud.types import AgentStep, Usage\n\n"
+        "async def paid(run):\n"
+        "    run.record(AgentStep(content='2', usage=Usage(prompt_tokens=9, completion_tokens=1, cost_usd=0.25)))\n"
+        "    return '2'\n",
+        encoding="utf-8",
+    )
+    words = ("eval", "tasks.py", "mine.py:paid", "--json")
+    assert json.loads(hud(*words, "--dry-run").stdout)["estimated_cost_usd"] is None
+    assert hud(*words).returncode == 0
+    assert json.loads(hud(*words, "--dry-run", "--group", "2").stdout)["estimated_cost_usd"] == 1.5
 
 
 def test_an_agent_of_ones_own(hud: Hud, letters: Path) -> None:

@@ -6,11 +6,13 @@ import asyncio
 import json
 import shutil
 from collections.abc import AsyncIterable
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from hud.cli.table import columns
+from hud.eval.options import agent_name
 
 if TYPE_CHECKING:
     from hud.cli.preparation import Prepared
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from hud.types.task import Task
 
 SHOWN = 50
+JOBS_READ = 10
+ROLLOUTS_READ = 200
+MODEL_FREE = ("oracle", "replay", "human", "noop")
 
 
 def show(prepared: Prepared) -> int:
@@ -45,7 +50,7 @@ def show(prepared: Prepared) -> int:
     if len(rows) > SHOWN:
         click.echo(f"({len(rows) - SHOWN} more)")
     cost = _cost(prepared)
-    shown = "unknown" if cost is None else f"${cost:.2f}"
+    shown = "unknown, no such rollout was kept here" if cost is None else f"${cost:.2f}"
     many = "endless" if rollouts is None else rollouts
     click.echo(f"rollouts: {many}  agent: {request.agent}  estimated cost: {shown}")
     return 0
@@ -82,8 +87,30 @@ def _shown(provider: Any) -> str:
 
 
 def _cost(prepared: Prepared) -> float | None:
-    """Return US dollars, 0 for an agent without a model, None where nothing is known."""
-    estimate = getattr(prepared.agent, "estimated_cost_usd", None)
-    if callable(estimate) and prepared.rollouts is not None:
-        return float(estimate(prepared.rollouts))
-    return 0.0 if prepared.request.agent in ("oracle", "replay", "human", "noop") else None
+    """Return US dollars: 0 for an agent without a model, else what like rollouts cost before; None if unknown."""
+    if prepared.request.agent in MODEL_FREE:
+        return 0.0
+    past = _past_costs(agent_name(prepared.agent))
+    if not past or prepared.rollouts is None:
+        return None
+    return sum(past) / len(past) * prepared.rollouts
+
+
+def _past_costs(agent: str) -> list[float]:
+    """Return what rollouts of `agent` cost in the latest jobs kept here."""
+    from hud.errors import StoreError
+    from hud.store.folder import search_folders
+    from hud.store.reader import SUFFIX, read_rollouts
+
+    files = [path for folder in search_folders() for path in folder.glob(f"*{SUFFIX}")]
+    files.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    found: list[float] = []
+    for path in files[:JOBS_READ]:
+        try:
+            for record in islice(read_rollouts(path), ROLLOUTS_READ):
+                cost = (record.get("usage") or {}).get("cost_usd")
+                if record.get("agent") == agent and cost is not None:
+                    found.append(float(cost))
+        except StoreError:
+            continue  # an estimate does without a job that cannot be read
+    return found
