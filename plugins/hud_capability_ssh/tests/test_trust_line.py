@@ -321,6 +321,31 @@ async def test_a_memory_bomb_ends_as_a_command(served: Served) -> None:
     assert await served.run("echo works") == "works\n"
 
 
+async def test_memory_that_no_process_holds_is_bounded_too(served: Served) -> None:
+    printed = await served.python(
+        "import ctypes, os\n"
+        "libc = ctypes.CDLL(None)\n"
+        "libc.shmat.restype = ctypes.c_void_p\n"
+        "total = 0\n"
+        "for _ in range(60):\n"
+        "    shm = libc.shmget(0, 20_000_000, 0o1600)\n"
+        "    if shm < 0: break\n"
+        "    at = libc.shmat(shm, None, 0)\n"
+        "    ctypes.memset(at, 1, 20_000_000); libc.shmdt(ctypes.c_void_p(at)); total += 20\n"
+        "try:\n"
+        "    for _ in range(60):\n"
+        "        fd = os.memfd_create('x'); os.write(fd, bytes(20_000_000)); total += 20\n"
+        "except OSError as error: print(error)\n"
+        "print('HELD', total)",
+        timeout_s=60,
+    )
+    assert "HELD 24" not in printed, "1.2 GB twice, where 300 MB are allowed"
+    for _ in range(3):
+        if "works" in await served.run("echo works"):
+            return
+    raise AssertionError("the shell did not come back")
+
+
 async def test_full_folders_end_as_failed_commands(served: Served) -> None:
     printed = await served.run(
         "for folder in . ${TMPDIR:-/tmp} /dev/shm; do [ -w $folder ] && head -c 900000000 /dev/zero > $folder/big; "

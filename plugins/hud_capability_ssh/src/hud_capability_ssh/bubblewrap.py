@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from hud.errors import SandboxError
+from hud_capability_ssh import memory_group
 from hud_capability_ssh.interpreter import interpreter, program_of
 from hud_capability_ssh.mounts import MASKED, Mount, account_files, effective
 from hud_capability_ssh.seccomp import filter_program
@@ -56,7 +57,7 @@ class _Stage:
         return at
 
 
-def _before_exec(stage: _Stage, owner: tuple[int, int] | None) -> Callable[[], None]:
+def _before_exec(stage: _Stage, owner: tuple[int, int]) -> Callable[[], None]:
     """Return what the child does before it becomes bubblewrap: system calls only, prepared beforehand."""
     libc = _libc()
     folder = (stage.folder or "").encode()
@@ -66,20 +67,18 @@ def _before_exec(stage: _Stage, owner: tuple[int, int] | None) -> Callable[[], N
             raise OSError(ctypes.get_errno(), "staging mounts")
 
     def run() -> None:
-        if stage.staged:
-            check(libc.unshare(_CLONE_NEWNS))
-            check(libc.mount(None, b"/", None, _MS_REC | _MS_SLAVE, None))
-            check(libc.mount(b"tmpfs", folder, b"tmpfs", _MS_NODEV_NOSUID, b"mode=755,size=1m"))
-            for source, at, is_dir in stage.sources:
-                if is_dir:
-                    os.mkdir(at)  # noqa: PTH102 - nothing but system calls here
-                else:
-                    os.close(os.open(at, os.O_CREAT | os.O_WRONLY))
-                check(libc.mount(source, at, None, _MS_BIND | _MS_REC, None))
-        if owner is not None:
-            os.setgroups([])
-            os.setresgid(owner[1], owner[1], owner[1])
-            os.setresuid(owner[0], owner[0], owner[0])
+        check(libc.unshare(_CLONE_NEWNS))
+        check(libc.mount(None, b"/", None, _MS_REC | _MS_SLAVE, None))
+        check(libc.mount(b"tmpfs", folder, b"tmpfs", _MS_NODEV_NOSUID, b"mode=755,size=1m"))
+        for source, at, is_dir in stage.sources:
+            if is_dir:
+                os.mkdir(at)  # noqa: PTH102 - nothing but system calls here
+            else:
+                os.close(os.open(at, os.O_CREAT | os.O_WRONLY))
+            check(libc.mount(source, at, None, _MS_BIND | _MS_REC, None))
+        os.setgroups([])
+        os.setresgid(owner[1], owner[1], owner[1])
+        os.setresuid(owner[0], owner[0], owner[0])
         libc.prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
 
     return run
@@ -103,7 +102,7 @@ def start(spec: SandboxSpec, control: int, errors: int, facts: int) -> subproces
     try:
         python = interpreter()
         spawner = _memory_file("spawner", program_of("spawner", python.compiled))
-        bpf = _memory_file("filter", filter_program())
+        bpf = _memory_file("filter", filter_program(memory_files=memory_group.available()))
         memory += [spawner, bpf]
         argv = [program, *_namespaces(spec), *_mounts(spec, stage, memory)]
         argv += [
@@ -127,7 +126,7 @@ def start(spec: SandboxSpec, control: int, errors: int, facts: int) -> subproces
             env={},
             cwd="/",
             # Runs system calls only; a launcher program would cost more than the whole sandbox.
-            preexec_fn=_before_exec(stage, spec.owner),  # noqa: PLW1509
+            preexec_fn=None if spec.owner is None else _before_exec(stage, spec.owner),  # noqa: PLW1509
         )
     except (OSError, subprocess.SubprocessError) as error:
         raise SandboxError(f"bubblewrap could not be started: {error}") from error
@@ -184,6 +183,13 @@ def _mounts(spec: SandboxSpec, stage: _Stage, memory: list[int]) -> list[str]:
     for at, given in spec.files.items():
         argv += content(given, at) if isinstance(given, bytes) else ["--ro-bind", stage.place(given), at]
     return [*argv, "--remount-ro", "/"]
+
+
+def memory_folders(spec: SandboxSpec) -> list[str]:
+    """Return the folders inside whose files are memory."""
+    kinds = {mount.dst: mount.kind for mount in [*spec.system_mounts, *spec.mounts]}
+    made = [spec.guest_home, "/run", *(f"{at}/shm" for at, kind in kinds.items() if kind == "dev")]
+    return [*(at for at, kind in kinds.items() if kind == "tmpfs"), *(at for at in made if at not in kinds)]
 
 
 def _mount(mount: Mount, stage: _Stage | None, tmp: str, shared: str) -> list[str]:

@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 from hud.errors import SandboxError
+from hud_capability_ssh import memory_group
 from hud_capability_ssh.interpreter import Interpreter, interpreter, program_of
 from hud_capability_ssh.mounts import DEFAULT_SYSTEM_MOUNTS
 from hud_capability_ssh.seccomp import filter_program
@@ -100,7 +101,7 @@ def start(spec: SandboxSpec, control: int, errors: int, *, confined: bool = True
             str(spec.box / "tmp"),
         ],
         "devices": [f"/dev/{name}" for name in DEVICES],
-        "filter": filter_program(sockets=False) if confined else b"",
+        "filter": filter_program(sockets=False, memory_files=memory_group.available()) if confined else b"",
     }
     memory = [
         _memory_file("confined", program_of("confined", python.compiled)),

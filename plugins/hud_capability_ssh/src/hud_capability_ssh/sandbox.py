@@ -115,9 +115,10 @@ class Sandbox:
             limits = spec.limits
             try:
                 async with asyncio.timeout(START_TIMEOUT_S):
+                    folders = bubblewrap.memory_folders(spec) if engine == bubblewrap.NAME else []
                     cpus = 0 if limits.cpus is None else max(1, round(limits.cpus))
                     answer, _ = await link.ask(
-                        "setup", limits.processes, limits.disk, limits.open_files, cpus, 0o022
+                        "setup", limits.processes, limits.disk, limits.open_files, cpus, folders
                     )
             except (SandboxError, OSError, TimeoutError) as error:
                 said = os.pread(errors, 4096, 0).decode(errors="replace").strip()

@@ -74,6 +74,7 @@ _REFUSED: dict[str, tuple[int, int]] = {
     "migrate_pages": (256, 238),
     "move_pages": (279, 239),
     "vmsplice": (278, 75),
+    "memfd_secret": (447, 447),
 }
 _NOT_THERE = {
     # Programs fall back where these do not exist: clone3 to clone and openat2 to openat (whose
@@ -84,6 +85,8 @@ _NOT_THERE = {
     "io_uring_register": (427, 427),
     "openat2": (437, 437),
 }
+_SYSTEM_V = ((29, 194), (30, 196), (68, 186), (64, 190), (240, 180))
+"""shmget, shmat, msgget, semget, mq_open: without an ipc namespace they are the machine's."""
 _NAMESPACE_FLAGS = 0x7E020000
 """CLONE_NEWNS, CGROUP, UTS, IPC, USER, PID and NET; NEWTIME works in clone3 and unshare alone."""
 _FAMILIES = (1, 2, 10, 16)
@@ -143,8 +146,10 @@ def _argument(index: int) -> int:
     return 16 + 8 * index  # struct seccomp_data: nr, arch, instruction pointer, args; low word first
 
 
-def filter_program(*, sockets: bool = True, machine: str | None = None) -> bytes:
-    """Return the program; without `sockets` none can be made, but for pairs.
+def filter_program(*, sockets: bool = True, memory_files: bool = True, machine: str | None = None) -> bytes:
+    """Return the program; without `sockets` none can be made, but for pairs, nor System V's segments and queues.
+
+    Without `memory_files` there is no memfd: what is written to one belongs to no process that could be measured.
 
     Raises:
         SandboxError: this processor is not known here.
@@ -165,6 +170,10 @@ def filter_program(*, sockets: bool = True, machine: str | None = None) -> bytes
             program.when(_JUMP_EQ, number, _ERRNO | errno.EPERM)
     for numbers in _NOT_THERE.values():
         program.when(_JUMP_EQ, numbers[column], _ERRNO | errno.ENOSYS)
+    for numbers in () if sockets else _SYSTEM_V:
+        program.when(_JUMP_EQ, numbers[column], _ERRNO | errno.EPERM)
+    if not memory_files:
+        program.when(_JUMP_EQ, 319 if machine == X86 else 279, _ERRNO | errno.ENOSYS)
     clone = _Program()
     clone.load(_argument(0))
     clone.when(_JUMP_SET, _NAMESPACE_FLAGS, _ERRNO | errno.EPERM)

@@ -73,6 +73,7 @@ class Spawner:
         self.commands: dict[int, int] = {}  # pid -> id of the command it leads
         self.leaders: dict[int, int] = {}
         self.processes = 512
+        self.folders: list[str] = []
         self.whole_namespace = os.getpid() == 1
         self.mark_base = resource.getrlimit(resource.RLIMIT_MSGQUEUE)[1]
         self.oom: int | None = None
@@ -81,9 +82,9 @@ class Spawner:
     # The peer's requests; each returns the answer's fields and the descriptors that go with it.
 
     def setup(
-        self, processes: int, file_bytes: int, open_files: int, cpus: int, umask: int
+        self, processes: int, file_bytes: int, open_files: int, cpus: int, folders: list[str]
     ) -> tuple[list[object], list[int]]:
-        """Set the limits that every command inherits; `processes` leaves this process room to help."""
+        """Set the limits that every command inherits; files below `folders` are memory, and are counted as such."""
         self.processes = processes
         for limit, value in (
             (resource.RLIMIT_NPROC, processes + 3 * ROOM),
@@ -97,7 +98,8 @@ class Spawner:
             resource.setrlimit(limit, (bound, bound))
         if cpus and cpus < len(os.sched_getaffinity(0)):
             os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cpus])
-        os.umask(umask)
+        os.umask(0o022)
+        self.folders = folders
         try:
             # Kept open: the file belongs to root once this process is not dumpable.
             self.oom = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
@@ -333,7 +335,7 @@ class Spawner:
         sandbox's memory folders, and how many were killed.
         """
         page = os.sysconf("SC_PAGE_SIZE") // 1024
-        held = memory_folders()
+        held = held_by_nobody(self.folders) if self.whole_namespace else 0
         sizes = {pid: resident(pid) * page for pid in self.pids()}
         total = sum(sizes.values())
         if most and total + held > most:
@@ -542,16 +544,21 @@ def proportional(pid: int, otherwise: int) -> int:
     return total
 
 
-def memory_folders() -> int:
-    """Return kB that files in memory hold."""
+def held_by_nobody(folders: list[str]) -> int:
+    """Return kB of memory that belong to no process: files in memory and System V segments."""
     held = 0
-    for folder in (os.environ.get("HOME", "/home/agent"), "/tmp", "/dev/shm", "/run"):  # noqa: S108 - the sandbox's own
+    for folder in folders:
         try:
             disk = os.statvfs(folder)
         except OSError:
             continue
-        if disk.f_blocks * disk.f_frsize < 1 << 36:
-            held += (disk.f_blocks - disk.f_bfree) * disk.f_frsize // 1024
+        held += (disk.f_blocks - disk.f_bfree) * disk.f_frsize // 1024
+        held += disk.f_files - disk.f_ffree  # about 1 kB of the kernel's for each name
+    try:
+        with open("/proc/sysvipc/shm", "rb") as table:
+            held += sum(int(row.split()[14]) // 1024 for row in table.readlines()[1:])
+    except (OSError, IndexError, ValueError):
+        pass
     return held
 
 

@@ -56,6 +56,11 @@ class Watch:
                 answer, _ = await self._sandbox.link.ask("relieve", most)
                 if answer[3]:
                     self._sandbox.killed_for_memory += int(answer[3])
+                if int(answer[2]) > self._sandbox.spec.limits.memory // 1024:
+                    # No process holds it, so none can be ended for it: the sandbox goes, and with it all of that.
+                    self._tell("hud: files in memory passed the memory limit: the sandbox was started anew\n")
+                    self._sandbox.link.close()
+                    return
                 await self._look_at_disk()
             except (SandboxError, OSError):
                 return
