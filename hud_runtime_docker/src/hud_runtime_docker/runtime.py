@@ -209,7 +209,7 @@ class DockerRuntime:
 
     async def _start(self, container: str, watcher: Watcher) -> int:
         """Start the container and return the port it is published on, once it serves."""
-        watcher.begin()
+        await watcher.begin()
         await self.engine.call("start", container)
         await watcher.wait_ready()
         state = await self.engine.call("inspect_container", container)

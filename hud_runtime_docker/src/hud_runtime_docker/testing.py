@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import shutil
 import subprocess
 import tarfile
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -36,6 +38,19 @@ def docker_engine(folder: Path) -> Iterator[Engine]:
         raise RuntimeStartError(
             "tests with containers need DOCKER_HOST, or root and dockerd (docker.io on Debian)"
         )
+    with _only_one():
+        yield from _own_engine(folder)
+
+
+@contextmanager
+def _only_one() -> Iterator[None]:
+    """Hold the one place for an engine of the tests: two would share the bridge, and answer for each other."""
+    with Path(tempfile.gettempdir(), f"hud-docker-tests-{os.getuid()}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _own_engine(folder: Path) -> Iterator[Engine]:
     socket = folder / "docker.sock"
     with (folder / "dockerd.log").open("wb") as log:
         daemon = subprocess.Popen(

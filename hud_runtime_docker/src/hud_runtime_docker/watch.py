@@ -32,6 +32,7 @@ class Watcher:
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
         self.ready: asyncio.Future[int] = self._loop.create_future()
         self.ended: asyncio.Future[str] = self._loop.create_future()
+        self._attached: asyncio.Future[None] = self._loop.create_future()
         self._released = False
         self._thread: threading.Thread | None = None
 
@@ -40,17 +41,19 @@ class Watcher:
         """The last lines of output, stdout and stderr as they came."""
         return "\n".join(self._tail)
 
-    def begin(self) -> None:
-        """Start to follow; the container must exist and may not have started yet."""
+    async def begin(self) -> None:
+        """Follow the container, which must exist and not have started; returns once no output can be missed."""
         self._thread = threading.Thread(
             target=self._follow, name=f"hud-docker-{self._container[:12]}", daemon=True
         )
         self._thread.start()
+        first: set[asyncio.Future[Any]] = {self._attached, self.ended}
+        await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
 
     def release(self) -> None:
         """Say that the end to come is asked for."""
         self._released = True
-        for future in (self.ready, self.ended):
+        for future in (self.ready, self.ended, self._attached):
             if not future.done():
                 future.cancel()
 
@@ -96,6 +99,7 @@ class Watcher:
         stream = self._engine.api.attach_socket(
             self._container, params={"stream": 1, "logs": 1, "stdout": 1, "stderr": 1}
         )
+        self._on_loop(self._attached, None)
         pending = b""
         try:
             for _, chunk in frames_iter(stream, tty=False):  # type: ignore[no-untyped-call]
