@@ -8,20 +8,31 @@ from collections.abc import Mapping
 from hud.settings.hudtoml import Price, project
 from hud.types.messages import Usage
 
-# Sources: the providers' price lists, short prompts and standard service. Models whose price could not be
-# confirmed are left out: [prices] in hud.toml adds or replaces them.
+# Sources: the providers' price lists as of November 2026, short prompts and standard service. Models whose price
+# could not be confirmed, or depends on the prompt's length, are left out: [prices] in hud.toml adds them.
 _CLAUDE_SONNET = Price(3.0, 15.0, 0.3, 3.75)
 _CLAUDE_OPUS = Price(5.0, 25.0, 0.5, 6.25)
 _CLAUDE_OPUS_4 = Price(15.0, 75.0, 1.5, 18.75)
 LIST: Mapping[str, Price] = {
+    "claude-fable-5": Price(10.0, 50.0, 1.0, 12.5),
+    "claude-opus-5-5": Price(4.0, 20.0, 0.2, 5.0),
+    "claude-opus-5": _CLAUDE_OPUS,
+    "claude-sonnet-5-5": Price(2.0, 10.0, 0.1, 2.5),
+    "claude-sonnet-5": Price(2.0, 10.0, 0.2, 2.5),
     "claude-opus-4": _CLAUDE_OPUS_4,
     "claude-opus-4-1": _CLAUDE_OPUS_4,
     "claude-opus-4-5": _CLAUDE_OPUS,
     "claude-opus-4-6": _CLAUDE_OPUS,
+    "claude-opus-4-7": _CLAUDE_OPUS,
+    "claude-opus-4-8": _CLAUDE_OPUS,
     "claude-sonnet-4": _CLAUDE_SONNET,
     "claude-sonnet-4-5": _CLAUDE_SONNET,
     "claude-sonnet-4-6": _CLAUDE_SONNET,
     "claude-haiku-4-5": Price(1.0, 5.0, 0.1, 1.25),
+    "gpt-5.5": Price(5.0, 30.0, 0.5),
+    "gpt-5.4": Price(2.5, 15.0, 0.25),
+    "gpt-5.4-mini": Price(0.75, 4.5, 0.075),
+    "gpt-5.4-nano": Price(0.2, 1.25, 0.02),
     "gpt-5.2": Price(1.75, 14.0, 0.175),
     "gpt-5.1": Price(1.25, 10.0, 0.125),
     "gpt-5": Price(1.25, 10.0, 0.125),

@@ -80,7 +80,10 @@ class ClaudeAgent(ProviderAgent[ClaudeConfig]):
         """Return the window as configured, else that of Claude's models."""
         if self.config.context_window is not None:
             return self.config.context_window
-        return 200_000 if "claude" in self.config.model else None
+        if "claude" not in self.config.model:
+            return None
+        # From generation 5 on the window is a million tokens.
+        return 1_000_000 if re.search(r"claude-[a-z]+-([5-9]|\d\d)\b", self.config.model) else 200_000
 
     def make_client(self) -> Any:
         """Return the SDK's client for the provider."""
