@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -19,6 +20,7 @@ from hud.errors import (
     RuntimeStartError,
 )
 from hud.eval import Deadlines, Limits, Run, Taskset, rollout
+from hud.eval.failures import classify
 from hud.eval.options import Options
 from hud.runtime.contract import Runtime
 from hud.types import AgentStep, RuntimeConfig, RuntimeLimits, Task, Usage
@@ -490,3 +492,28 @@ async def test_a_verifier_that_fails_leaves_no_reward(env: Any, place: Any) -> N
     assert run.reward is None
     assert run.failure is not None
     assert (run.failure.kind, run.failure.phase) == ("task", "grade")
+
+
+async def test_an_address_where_nobody_answers_is_waited_for_once(place: Any) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    task = row("add")
+    run = await rollout(
+        task,
+        three,
+        runtime=Runtime(f"tcp://127.0.0.1:{port}"),
+        options=Options(deadlines=Deadlines(connect=0.2)),
+    )
+    assert run.failure is not None
+    assert run.failure.type == "ReadyTimeoutError"
+    assert run.attempts == []
+    job = await Taskset("one", [task]).run(
+        three, runtime=f"tcp://127.0.0.1:{port}", deadlines=Deadlines(connect=0.2), jobs_dir=False
+    )
+    assert [run.attempts for run in job.runs] == [[]]
+
+
+async def test_a_failure_without_a_phase_has_no_empty_one() -> None:
+    failure = classify(asyncio.CancelledError(), "")
+    assert str(failure).startswith("CancelledError: ")

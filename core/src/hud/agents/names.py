@@ -45,6 +45,8 @@ def _unknown(name: str, kinds: dict[str, Any], why: PluginNotInstalledError) -> 
         return why
     close = get_close_matches(name, [*kinds, *DECLARED["agent"]], 3)
     hint = f" Did you mean {' or '.join(close)}?" if close else ""
+    if name.endswith(".py"):
+        hint = f" Did you mean a function of that file? Write {name}:FUNCTION."
     patterns = sorted({pattern for kind in kinds.values() for pattern in kind.models})
     models = f"a model ({', '.join(patterns)})" if patterns else "a model (no installed plugin drives one)"
     return UsageError(

@@ -94,6 +94,7 @@ class Evaluation:
         # A person at the terminal needs it for the answer.
         asks = request.agent == "human"
         self.progress = progress_for(self.tally, every_run=request.verbosity > 0, live=not asks)
+        self.failed_agents = 0
         self.misuses = 0
         """Rollouts that could not work as asked (an oracle without a solution), graded or not."""
         self._notes: dict[str, Any] = prepared.options["notes"]
@@ -109,6 +110,7 @@ class Evaluation:
             async with aclosing(iterator) as runs:
                 async for run in runs:
                     self.tally.add(run)
+                    self.failed_agents += run.failure is not None and run.reward is not None
                     self.misuses += run.failure is not None and run.failure.kind == "usage"
                     self.progress.update(run, self.session.in_flight)
                     if run.error is not None or self.request.verbosity > 1:
@@ -169,6 +171,11 @@ class Evaluation:
         elif self.tally.done:
             table = closing_table(job.summary(), group=request.group, seconds=job.elapsed_seconds)
             print(table, file=sys.stderr if request.output == "jsonl" else self.results, flush=True)
+        if self.failed_agents:
+            click.echo(
+                f"the agent failed in {self.failed_agents} of the graded rollouts; their rewards count",
+                err=True,
+            )
         if interrupted:
             left = "" if self.tally.expected is None else f" of {self.tally.expected}"
             click.echo(f"interrupted after {self.tally.done}{left} rollouts", err=True)
@@ -189,10 +196,8 @@ class Evaluation:
 
 
 def _shown_path(path: Path) -> str:
-    try:
-        return os.path.relpath(path)
-    except ValueError:
-        return str(path)
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
 def _end_at_once(stack: str) -> None:

@@ -17,6 +17,7 @@ from hud.errors import (
     LimitReachedError,
     NotAuthorizedError,
     PhaseTimeoutError,
+    PluginBrokenError,
     PluginConflictError,
     PluginNotInstalledError,
     UsageError,
@@ -28,6 +29,9 @@ USAGE = 2
 INTERRUPTED = 130
 PIPE_CLOSED = 141
 """128 + SIGPIPE, what a program killed by a closed pipe ends with."""
+
+MISTAKES = (click.UsageError, UsageError, PluginNotInstalledError, PluginBrokenError, PluginConflictError)
+"""Nothing was started: what was asked for is wrong, or is not installed as it should be."""
 
 
 def finish(exc: BaseException, *, as_json: bool = False) -> int:
@@ -42,10 +46,13 @@ def finish(exc: BaseException, *, as_json: bool = False) -> int:
     if isinstance(exc, (KeyboardInterrupt, click.Abort)):
         _say("interrupted")
         return INTERRUPTED
+    if isinstance(exc, click.exceptions.NoArgsIsHelpError) and not as_json:
+        _say(message_of(exc))
+        return USAGE
     if isinstance(exc, BaseExceptionGroup):
         exc = _first(exc)
         return finish(exc, as_json=as_json)
-    code = USAGE if isinstance(exc, (click.UsageError, UsageError)) else FAILED
+    code = USAGE if isinstance(exc, MISTAKES) else FAILED
     if as_json:
         _print_json(exc)
     else:

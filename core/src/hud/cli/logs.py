@@ -15,7 +15,7 @@ from hud.errors import UsageError
 def logs(run: str, lines: int | None) -> None:
     """Print what the environment of RUN wrote to stdout and stderr.
 
-    RUN is a rollout's id, or the beginning of one; `hud eval --json` lists them as trace_id.
+    RUN is a rollout's id, or the beginning of one; `hud eval -v` shows them, and `--json` has them as trace_id.
     """
     path = find_log(run)
     text = path.read_text(encoding="utf-8", errors="replace")
@@ -40,4 +40,15 @@ def find_log(run: str) -> Path:
         several = ", ".join(path.stem for path in found[:8])
         raise UsageError(f"{run!r} is the beginning of several rollouts: {several}")
     where = ", ".join(map(str, folders)) or "no job folder here"
-    raise UsageError(f"no log of a rollout {run!r} in {where}; a rollout served in process has none")
+    if jobs := sorted({path for folder in folders for path in folder.glob(f"{run}*.jsonl")}):
+        logs = sorted(log.stem for log in jobs[0].with_suffix(".logs").glob("*.log"))
+        several = (
+            f"its rollouts that wrote something: {', '.join(logs[:8])}"
+            if logs
+            else "its rollouts wrote nothing"
+        )
+        raise UsageError(f"{run!r} is a job; {several}")
+    raise UsageError(
+        f"no log of a rollout {run!r} in {where}; one whose environment wrote nothing, or was served in process, "
+        "has none. `hud eval -v` shows the ids"
+    )

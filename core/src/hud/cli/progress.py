@@ -114,7 +114,12 @@ class Lines:
         new = run.error is not None and run.error not in self._seen and len(self._seen) < MOST_KINDS
         if run.error is not None and new:
             self._seen.add(run.error)
-        return told(run, with_traceback=new) if new or self.every_run else None
+        if not new and not self.every_run:
+            return None
+        first, newline, below = told(run, with_traceback=new).partition("\n")
+        return (
+            f"{first}  [{run.trace_id[:8]}]{newline}{below}" if self.every_run else f"{first}{newline}{below}"
+        )
 
 
 class Live:

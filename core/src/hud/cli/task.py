@@ -177,7 +177,7 @@ def _template(name: str, rows: dict[str, Task], source: str) -> Template:
     close = get_close_matches(name, [*rows, *known], n=3)
     meant = f"; did you mean {' or '.join(close)}?" if close else ""
     raise UsageError(
-        f"{source} has neither a task nor a template {name!r}{meant} `hud task list` lists the tasks"
+        f"{source} has neither a task nor a template {name!r}{meant}; `hud task list` lists the tasks"
     )
 
 

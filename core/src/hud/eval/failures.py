@@ -54,7 +54,8 @@ class Failure(Value):
     traceback: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.phase}: {self.type}: {self.message}"
+        where = f"{self.phase}: " if self.phase else ""
+        return f"{where}{self.type}: {self.message}"
 
 
 def classify(exc: BaseException, phase: str) -> Failure:

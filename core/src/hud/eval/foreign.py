@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from hud.errors import AgentFault
+from hud.errors import AgentFault, UsageError
 from hud.telemetry import record_spans_in
 
 if TYPE_CHECKING:
@@ -93,7 +94,11 @@ def _forget(task: asyncio.Task[Any]) -> None:
 async def _guarded(agent: Callable[[Run], Awaitable[Any]], run: Run) -> Any:
     record_spans_in(run.trace)
     try:
-        return await agent(run)
+        reply: Any = agent(run)
+        if not inspect.isawaitable(reply):
+            name = getattr(agent, "__name__", type(agent).__name__)
+            raise UsageError(f"the agent {name!r} is not async: write `async def {name}(run)`")
+        return await reply
     except SystemExit as exc:
         # asyncio lets SystemExit end the loop, and with it every other rollout.
         raise AgentFault(f"the agent called sys.exit({exc.code!r})") from exc

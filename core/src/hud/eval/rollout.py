@@ -17,7 +17,7 @@ from hud.eval.options import Options, act_seconds, agent_for_row, agent_name, ch
 from hud.eval.phases import AgentCall, Attempt, Connector, PlaceRow
 from hud.eval.placement import connector_for, is_delegate
 from hud.eval.run import Run
-from hud.runtime.contract import Delegate
+from hud.runtime.contract import Delegate, Runtime
 from hud.types.grade import Grade
 
 if TYPE_CHECKING:
@@ -126,6 +126,8 @@ class Rollout:
             if failure is None or run.grade.graded:
                 return
             again = failure.kind == "infrastructure" and failure.retryable and len(run.attempts) < retries
+            if isinstance(self.provider, Runtime) and failure.type == "ReadyTimeoutError":
+                again = False  # an address owns nothing: there is no fresh placement, and the whole wait has passed
             if not again:
                 run.fail(failure)
                 return

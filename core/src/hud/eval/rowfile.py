@@ -6,6 +6,8 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +48,8 @@ def read_rows(path: Path, origins: dict[str, str] | None = None) -> list[Task]:
     if problems:
         more = f"\n  and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         listed = "\n  ".join(problems[:_SHOWN])
-        raise TasksetError(f"{path} has {len(problems)} faulty rows:\n  {listed}{more}")
+        faulty = "1 faulty row" if len(problems) == 1 else f"{len(problems)} faulty rows"
+        raise TasksetError(f"{path} has {faulty}:\n  {listed}{more}")
     return rows
 
 
@@ -123,11 +126,11 @@ def _row(path: Path, line: int, item: Any, problems: list[str]) -> Task | None:
     if not isinstance(item, Mapping):
         problems.append(f"{path}:{line}: a row is an object, not {_shown(item)}")
         return None
-    fields = _with_paths(dict(item), path.parent)
+    given = _with_paths(dict(item), path.parent)
     try:
-        row = Task.model_validate(fields)
+        row = Task.model_validate(given)
     except ValueError as exc:
-        problems += [f"{path}:{line}: {complaint}" for complaint in _complaints(exc, fields)]
+        problems += [f"{path}:{line}: {complaint}" for complaint in _complaints(exc, given)]
         return None
     for name in ("env", "id"):
         if not getattr(row, name):
@@ -140,30 +143,38 @@ def _row(path: Path, line: int, item: Any, problems: list[str]) -> Task | None:
     return row
 
 
-def _complaints(exc: ValueError, fields: Mapping[str, Any]) -> list[str]:
+def _complaints(exc: ValueError, given: Mapping[str, Any]) -> list[str]:
     errors = getattr(exc, "errors", None)
     if errors is None:
-        return [f"{exc}: {_shown(fields)}"]
+        return [f"{exc}: {_shown(given)}"]
     found = []
     for error in errors():
         key = ".".join(str(part) for part in error["loc"])
         missing = error["type"] in ("missing", "missing_argument")
         value = "" if missing else f": {_shown(error.get('input'))}"
-        found.append(f"{key or 'row'}: {error['msg']}{value}")
+        unknown = error["type"] == "unexpected_keyword_argument" and len(error["loc"]) == 1
+        found.append(f"{key or 'row'}: {_unknown_key(key) if unknown else error['msg']}{value}")
     return found
 
 
-def _with_paths(fields: dict[str, Any], folder: Path) -> dict[str, Any]:
+def _unknown_key(key: str) -> str:
+    known = [field.name for field in fields(Task) if not field.metadata.get("private")]
+    close = get_close_matches(key, known, 1)
+    hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+    return f"unknown key ({hint})"
+
+
+def _with_paths(row: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Take the relative paths of a Compose project from the file's folder."""
-    config = fields.get("runtime_config")
+    config = row.get("runtime_config")
     compose = config.get("compose") if isinstance(config, Mapping) else None
     if isinstance(compose, Mapping):
         resolved = dict(compose)
         for key in ("document", "root"):
             if isinstance(resolved.get(key), str):
                 resolved[key] = os.path.normpath(folder.resolve() / resolved[key])
-        fields["runtime_config"] = {**dict(config or {}), "compose": resolved}
-    verifier = fields.get("verifier")
+        row["runtime_config"] = {**dict(config or {}), "compose": resolved}
+    verifier = row.get("verifier")
     if isinstance(verifier, Mapping):
-        fields["verifier"] = _with_paths(dict(verifier), folder)
-    return fields
+        row["verifier"] = _with_paths(dict(verifier), folder)
+    return row

@@ -47,7 +47,7 @@ def _matching(tasks: Mapping[str, Task], slugs: list[str], name: str | int) -> l
 
 
 def _unknown(name: str, tasks: Mapping[str, Task]) -> str:
-    known = [*tasks, *dict.fromkeys(task.id for task in tasks.values())]
+    known = list(dict.fromkeys([*tasks, *(task.id for task in tasks.values())]))
     close = get_close_matches(name, known, 3)
     hint = f"close: {', '.join(close)}" if close else f"there are {len(tasks)} rows"
     return f"no row matches {name!r} ({hint})"

@@ -25,7 +25,7 @@ async def explain(topic: str, must_mention: list[str], max_words: int = 80):
     text = str(answer)
     yield await combine(
         SubScore("mentions", contains_all(text, must_mention), weight=0.75),
-        SubScore("length", 1.0 if len(text.split()) <= max_words else 0.0, weight=0.25),
+        SubScore("length", 1.0 if 0 < len(text.split()) <= max_words else 0.0, weight=0.25),
     )
 
 
