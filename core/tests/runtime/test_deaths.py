@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+import warnings
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -13,7 +14,7 @@ from random import Random
 import anyio
 import pytest
 
-from hud.errors import HudError, RuntimeDiedError
+from hud.errors import EnvironmentFault, HudError, RuntimeDiedError
 from hud.runtime import folders, zygote_table
 from hud.runtime.contract import Runtime
 from hud.runtime.local import LocalRuntime
@@ -82,6 +83,27 @@ async def test_a_template_that_ends_its_process_is_reported_and_harms_nobody(
                     await client.start_task("tell", {"what": f"(print('last words'), {ending})"})
             assert "last words" in str(caught.value)
         assert (await bystander.start_task("tell", {"what": "1"}))["prompt"] == "1"
+
+
+@pytest.mark.parametrize(
+    "raised",
+    [
+        "SystemExit(3)",
+        "KeyboardInterrupt()",
+        "__import__('asyncio').CancelledError()",
+        "GeneratorExit()",
+        "BaseException('odd')",
+        "ValueError()",
+    ],
+)
+async def test_whatever_a_template_raises_is_typed_and_the_process_lives(
+    project: Project, raised: str
+) -> None:
+    async with LocalRuntime(project.file)(row()) as placed, connect(placed) as client:
+        with pytest.raises(EnvironmentFault):
+            await client.start_task("tell", {"what": f"(_ for _ in ()).throw({raised})"})
+        assert (await client.start_task("tell", {"what": "1 + 1"}))["prompt"] == "2"
+        assert not process_of(placed).dead
 
 
 @pytest.mark.parametrize("victim", ["server", "init"])
@@ -251,7 +273,10 @@ async def test_a_process_forked_by_the_orchestrator_holds_nothing_up(project: Pr
     assert await told(runtime, "1") == "1"
     keeper, _ = keeper_and_zygote()
     waiting, go = os.pipe()
-    pid = os.fork()
+    with warnings.catch_warnings():
+        # That this process has threads does not matter to a child that only waits.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
     if pid == 0:
         os.close(go)
         os.read(waiting, 1)

@@ -53,6 +53,7 @@ async def test_each_rollout_has_fresh_globals_and_its_own_number(project: Projec
 
 
 async def test_random_numbers_differ_between_rollouts(project: Project) -> None:
+    pytest.importorskip("numpy")
     project.write("import random, numpy, numpy.random\n" + project.file.read_text())
     runtime = LocalRuntime(project.file)
     expression = "(random.random(), numpy.random.random(), __import__('uuid').uuid4())"
@@ -324,6 +325,7 @@ async def test_what_a_fork_would_lose_is_imported_by_each_child(
 
 
 async def test_numpy_leaves_no_threads(project: Project, capfd: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("numpy")
     project.write("import numpy\n" + project.file.read_text())
     assert await told(LocalRuntime(project.file), "numpy.ones(3).sum()") == "3.0"
     assert "slower" not in capfd.readouterr().err
