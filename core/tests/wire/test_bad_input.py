@@ -300,8 +300,8 @@ async def test_a_peer_that_never_reads_costs_bounded_memory_and_is_closed(serve:
         async with asyncio.timeout(30):
             while len(server._connections) > 1:
                 for connection in server._connections:
-                    assert connection._transport is not None
-                    assert connection._transport.get_write_buffer_size() < 1_000_000
+                    assert connection.transport is not None
+                    assert connection.transport.get_write_buffer_size() < 1_000_000
                 assert await other.result("ping") == {}
                 await asyncio.sleep(0.02)
 

@@ -9,7 +9,7 @@ import os
 import socket
 import ssl
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from hud.errors import ConfigError
 from hud.wire.address import free_unix_path
@@ -20,6 +20,7 @@ from hud.wire.settings import ServerSettings
 from hud.wire.tunnel import Tunnels
 
 if TYPE_CHECKING:
+    from hud.wire.framing import FramedConnection
     from hud.wire.service import Service
 
 _BACKLOG = 4096
@@ -44,16 +45,16 @@ class Server:
         self._listener: asyncio.Server | None = None
         self._socket_file: tuple[Path, int] | None = None
 
-    def admit(self, connection: ControlConnection) -> bool:
+    def admit(self, connection: FramedConnection) -> bool:
         """Count a new connection; False where there are too many."""
         if len(self._connections) >= self.settings.connections:
             return False
-        self._connections.add(connection)
+        self._connections.add(cast("ControlConnection", connection))
         return True
 
-    def dismiss(self, connection: ControlConnection) -> None:
+    def dismiss(self, connection: FramedConnection) -> None:
         """Count a connection no more."""
-        self._connections.discard(connection)
+        self._connections.discard(cast("ControlConnection", connection))
 
     @property
     def connections(self) -> int:
