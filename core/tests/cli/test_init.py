@@ -39,6 +39,17 @@ def test_the_coding_template_depends_on_the_shell_plugin(hud: Hud, tmp_path: Pat
     assert "bubblewrap" in (tmp_path / "c" / "Dockerfile.hud").read_text(encoding="utf-8")
 
 
+def test_what_the_template_needs_is_said_where_it_is_not_installed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from hud.cli.main import main
+    from hud.plugins import discovery
+
+    monkeypatch.setattr(discovery, "metadata_folders", lambda path=None: iter(()))
+    assert main(["init", "c", "-t", "coding", "--dir", str(tmp_path)]) == 0
+    assert "next: pip install hud-capability-ssh && cd" in capsys.readouterr().err
+
+
 def test_without_a_name_the_folder_itself_is_filled(hud: Hud, tmp_path: Path) -> None:
     folder = tmp_path / "here"
     folder.mkdir()

@@ -88,8 +88,18 @@ def init(
     for path in sorted(files):
         click.echo(f"{'would write' if dry_run else 'wrote'} {folder / path}")
     if not dry_run:
-        step_in = "" if folder.resolve() == Path.cwd() else f"cd {folder} && "
-        click.echo(f"next: {step_in}hud eval tasks.py oracle", err=True)
+        steps = [f"pip install {dist}" for dist in _absent(template)]
+        if folder.resolve() != Path.cwd():
+            steps.append(f"cd {folder}")
+        click.echo(f"next: {' && '.join([*steps, 'hud eval tasks.py oracle'])}", err=True)
+
+
+def _absent(template: str) -> list[str]:
+    """Return the distributions the template needs that are not installed."""
+    from hud.plugins.discovery import discover_distribution
+
+    own = scaffold.built_in(template)
+    return [dist for dist in own.needs if not discover_distribution(dist)] if own is not None else []
 
 
 def _print_templates(as_json: bool) -> None:
