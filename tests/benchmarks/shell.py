@@ -36,6 +36,7 @@ async def _measure() -> list[Row]:
             rows += await _latency(client, bare)
             rows += await _files(client, folder)
         rows += [await _many(folder, width) for width in (1, 8, 32)]
+        rows.append(await _rollouts(folder))
         return rows
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -242,6 +243,60 @@ async def _files(client: SSHClient, folder: Path) -> list[Row]:
             more_is_better=True,
         ),
     ]
+
+
+ENVIRONMENT = """
+from hud.environment import Environment
+from hud.graders import BashGrader
+
+env = Environment("bench")
+env.workspace("ws")
+
+@env.template()
+async def work(number: int):
+    yield "go"
+    yield (await BashGrader.grade(weight=1.0, command="test -s out.txt")).value
+"""
+
+
+async def _rollouts(folder: Path, count: int = 48) -> Row:
+    """Whole rollouts: a process and a sandbox each, ten commands, a file, a graded command; eight at once."""
+    from hud.environment import load_environment
+    from hud.eval import LocalRuntime, Taskset
+
+    source = folder / "env.py"
+    source.write_text(ENVIRONMENT)
+    template = load_environment(str(source)).templates["work"]
+
+    async def agent(run: Any) -> None:
+        client = await run.client.open("ssh")
+        session = await client.session()
+        for _ in range(10):
+            await session.run("/bin/true")
+        await client.write_text("out.txt", "done")
+
+    async def rollouts(number: int) -> float:
+        rows = Taskset("bench", [template(number=n) for n in range(number)])
+        began = time.perf_counter()
+        job = await rows.run(agent, runtime=LocalRuntime(source), max_concurrent=8)
+        assert job.reward == 1.0, job
+        return number / (time.perf_counter() - began)
+
+    await rollouts(2)
+    began = time.perf_counter()
+    for _ in range(count):
+        for words in (["bash", "-c", "true"],) * 11:
+            subprocess.run(words, check=True)
+    floor = count / (time.perf_counter() - began)
+    return Row(
+        work="rollouts/s: 10 commands, a file, a graded command; own process and sandbox, 8 at once",
+        ours=await rollouts(count),
+        floor=floor,
+        unit="/s",
+        floor_name="11 x bash -c, one after the other",
+        more_is_better=True,
+        target="20/s",
+    )
 
 
 async def _many(folder: Path, width: int, commands: int = 400) -> Row:

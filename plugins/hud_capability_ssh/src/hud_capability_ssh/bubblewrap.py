@@ -97,10 +97,13 @@ def start(spec: SandboxSpec, control: int, errors: int, facts: int) -> subproces
         raise SandboxError("bubblewrap is not installed (apt install bubblewrap)")
     sources = [spec.root, *(Path(m.src) for m in spec.mounts if m.kind in ("ro", "rw"))]
     sources += [data for data in spec.files.values() if isinstance(data, Path)]
-    stage = _Stage(spec.owner is not None, [p.resolve() for p in sources])
+    python = interpreter()
+    sources += [Path(python.mount[0])] if python.mount is not None else []
+    resolved = [path.resolve() for path in sources]
+    staged = spec.owner is not None and not all(map(_open_to_all, resolved))
+    stage = _Stage(staged, resolved)
     memory: list[int] = []
     try:
-        python = interpreter()
         spawner = _memory_file("spawner", program_of("spawner", python.compiled))
         bpf = _memory_file("filter", filter_program(memory_files=memory_group.available()))
         memory += [spawner, bpf]
@@ -118,7 +121,7 @@ def start(spec: SandboxSpec, control: int, errors: int, facts: int) -> subproces
             str(control),
         ]
         return subprocess.Popen(
-            argv,
+            argv if staged else [*_as_user(spec.owner), *argv],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=errors,
@@ -126,13 +129,28 @@ def start(spec: SandboxSpec, control: int, errors: int, facts: int) -> subproces
             env={},
             cwd="/",
             # Runs system calls only; a launcher program would cost more than the whole sandbox.
-            preexec_fn=None if spec.owner is None else _before_exec(stage, spec.owner),  # noqa: PLW1509
+            preexec_fn=_before_exec(stage, spec.owner) if staged and spec.owner else None,  # noqa: PLW1509
         )
     except (OSError, subprocess.SubprocessError) as error:
         raise SandboxError(f"bubblewrap could not be started: {error}") from error
     finally:
         for fd in memory:
             os.close(fd)
+
+
+def _open_to_all(path: Path) -> bool:
+    """Whether any user can walk to `path`."""
+    return all(folder.stat().st_mode & 0o001 for folder in path.parents)
+
+
+def _as_user(owner: tuple[int, int] | None) -> list[str]:
+    """Return the words that become another user: a program of its own spares copying this process to do it."""
+    if owner is None:
+        return []
+    program = shutil.which("setpriv", path="/usr/bin:/bin")
+    if program is None:
+        raise SandboxError("served as root, sandboxes need setpriv (util-linux)")
+    return [program, f"--reuid={owner[0]}", f"--regid={owner[1]}", "--clear-groups", "--"]
 
 
 def _namespaces(spec: SandboxSpec) -> list[str]:
