@@ -370,6 +370,30 @@ def test_what_a_rollout_wrote_is_kept_where_asked(hud: Hud, letters: Path) -> No
     assert not (letters / "note.txt").exists()
 
 
+def test_the_project_s_own_plugin_takes_part(hud: Hud, letters: Path) -> None:
+    (letters / "hudfile.py").write_text(
+        "import sys\nfrom hud.plugins import hookimpl\n\n"
+        "@hookimpl\ndef hud_job_finished(event):\n"
+        "    print(f'told of {event.graded} graded', file=sys.stderr)\n",
+        encoding="utf-8",
+    )
+    assert "told of 3 graded" in hud("eval", "tasks.py", "oracle").stderr
+    (letters / "hudfile.py").write_text("raise RuntimeError('not for everybody')\n", encoding="utf-8")
+    for words in (("--help",), ("task", "list", "-s", "tasks.py"), ("version",)):
+        done = hud(*words)
+        assert done.returncode == 0
+        assert "not for everybody" not in done.stderr
+    done = hud("eval", "tasks.py", "oracle")
+    assert "not for everybody" in done.stderr
+
+
+def test_routes_of_the_project_decide_where_rows_run(hud: Hud, letters: Path) -> None:
+    (letters / "hud.toml").write_text('[runtime.env."letters"]\nuse = "subprocess"\n', encoding="utf-8")
+    told = json.loads(hud("eval", "tasks.py", "oracle", "--dry-run", "--json").stdout)
+    assert {row["runtime"].partition("(")[0] for row in told["rows"]} == {"SubprocessRuntime"}
+    assert json.loads(hud("eval", "tasks.py", "oracle", "--json").stdout)["mean_reward"] == 1.0
+
+
 def test_a_seed_makes_sampled_rows_the_same(hud: Hud, letters: Path) -> None:
     (letters / "sampled.py").write_text(
         "import random\nfrom env import count\n"
