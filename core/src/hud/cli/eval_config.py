@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +82,8 @@ def _of_project(folder: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]
 
 
 def _parsed(path: Path, text: str) -> dict[str, Any]:
+    import tomllib
+
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as exc:
@@ -96,6 +96,8 @@ def _checked(path: Path, text: str, at: tuple[str, ...], section: Mapping[str, A
         expected = OPTIONS.get(key)
         place = f"{path}:{line_of(text, [*at, key])}"
         if expected is None:
+            from difflib import get_close_matches
+
             close = get_close_matches(key, OPTIONS, n=1)
             meant = f"; did you mean {close[0]}?" if close else ""
             raise ConfigError(

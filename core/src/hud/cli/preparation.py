@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -54,6 +53,8 @@ def prepare(request: EvalRequest) -> Prepared:
 
     load_hudfile()
     if request.seed is not None:
+        import random
+
         # Before the source is read, which may sample its rows.
         random.seed(request.seed)
     settings = project()
