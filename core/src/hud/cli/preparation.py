@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
@@ -192,8 +191,3 @@ def _seconds(request: EvalRequest, project: Project) -> dict[str, float]:
 
 def _whole(value: float | None) -> int | None:
     return None if value is None else int(value)
-
-
-def say(text: str) -> None:
-    """Print a line to stderr."""
-    print(text, file=sys.stderr, flush=True)
