@@ -98,7 +98,7 @@ async def requests(port: int, floor_port: int) -> list[Row]:
     rows = []
     async with connect(f"tcp://127.0.0.1:{port}") as client:
         assert isinstance(client, HudClient)
-        channel = client._channel
+        channel = client._link.channel
         assert channel is not None
         floor = await best(lambda: one_by_one(lambda: bare.post("hello", {})))
         floor_piped = await best(lambda: pipelined(lambda: bare.post("hello", {})))

@@ -148,6 +148,14 @@ async def test_a_first_start_may_leave_with_hello(serve: Serve, world: World) ->
                 await client.start_task("nothing", {})
 
 
+async def test_another_start_takes_the_place_of_the_one_that_left_with_hello(serve: Serve, world: World) -> None:
+    async with serve() as server, connect(server.url, prestart=("gated_start", {})) as client:
+        await world.noted("starting start")
+        assert (await client.start_task("echo"))["prompt"] == "say x"
+        assert "end start" in world.events
+        assert (await client.grade("x"))["score"] == 1.0
+
+
 async def test_leaving_after_a_grade_leaves_nothing_behind(serve: Serve) -> None:
     async with serve() as server:
         async with connect(server.url) as client:
@@ -382,13 +390,13 @@ async def test_a_session_that_is_gone_is_said_to_be(serve: Serve) -> None:
     async with serve(park_s=0.01) as server, connect(server.url) as client:
         assert isinstance(client, HudClient)
         await client.start_task("echo")
-        client._settings = ClientSettings(resume_s=5)
-        client._has_task = False  # so that nothing comes back by itself before the task has expired
+        client._link.settings = ClientSettings(resume_s=5)
+        client._link.has_task = False  # so that nothing comes back by itself before the task has expired
         client.abort()
         async with asyncio.timeout(30):
             while len(server.sessions):
                 await asyncio.sleep(0.01)
-        client._has_task = True
+        client._link.has_task = True
         with pytest.raises(ConnectionLostError, match="could not be resumed: unknown session"):
             await client.grade("x", key="k")
 

@@ -21,7 +21,7 @@ from hud.wire.hostcalls import FEATURE as HOST_CALLS
 
 if TYPE_CHECKING:
     from hud.wire.server import Server
-    from hud.wire.sessions import Session
+    from hud.wire.session import Session
 
 log = logging.getLogger("hud.wire")
 

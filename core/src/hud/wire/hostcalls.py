@@ -11,7 +11,7 @@ from hud.wire.faults import wrong_state
 from hud.wire.frames import UNKNOWN_METHOD
 
 if TYPE_CHECKING:
-    from hud.wire.sessions import Session
+    from hud.wire.session import Session
 
 HostModel = Callable[..., Awaitable[Mapping[str, Any]]]
 """`async (*, dialect, model, body, deadline_s) -> reply`, given to `connect(host_model=...)`."""
