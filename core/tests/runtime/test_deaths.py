@@ -365,6 +365,18 @@ def test_a_dead_owners_folder_is_swept_and_others_are_not(tmp_path: Path) -> Non
     assert all(path.exists() for path in [*living, made])
 
 
+async def test_the_next_start_sweeps_what_a_dead_owner_left(project: Project) -> None:
+    machine, boot, uid, _, started, namespace = folders.owner_record().split()
+    left = []
+    for root in (folders.runtime_root(), folders.upper_root()):
+        folder = root / f"dead-{os.getpid()}"
+        folder.mkdir()
+        (folder / "owner").write_text(f"{machine} {boot} {uid} 4194304 {started} {namespace}")
+        left.append(folder)
+    assert await told(LocalRuntime(project.file), "1") == "1"
+    assert not any(folder.exists() for folder in left)
+
+
 def test_a_folder_that_is_someone_elses_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "elsewhere").mkdir()
     base = tmp_path / "b"

@@ -75,7 +75,8 @@ def raise_descriptor_limit() -> int:
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    _original_descriptor_limit.append(soft)
+    if not _original_descriptor_limit:
+        _original_descriptor_limit.append(soft)
     if hard == resource.RLIM_INFINITY:
         hard = 1 << 20
     if soft < hard:

@@ -10,6 +10,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
+from hud.errors import RuntimeStartError
+from hud.runtime import folders
+from hud.runtime.gate import with_remedy
 from hud.runtime.zygotes import ZygoteHandle, ZygoteKey, reap
 
 if TYPE_CHECKING:
@@ -74,7 +77,13 @@ async def _start(key: ZygoteKey, timeout_s: float, tell: Callable[[str], None]) 
 
 
 async def _ready(key: ZygoteKey, timeout_s: float) -> ZygoteHandle:
-    zygote = _early.pop(key, None) or ZygoteHandle(key)
+    # In a thread: what a killed job left may be large.
+    await asyncio.to_thread(folders.sweep_all)
+    try:
+        zygote = _early.pop(key, None) or ZygoteHandle(key)
+    except OSError as error:
+        text = f"cannot start a zygote for {key.source.place}: {error.strerror or error}"
+        raise RuntimeStartError(with_remedy(text, error.errno)) from error
     try:
         await zygote.wait_ready(timeout_s)
     except BaseException:
@@ -107,3 +116,4 @@ def end_all() -> None:
 
 atexit.register(end_all)
 os.register_at_fork(after_in_child=_table.clear)
+os.register_at_fork(after_in_child=_early.clear)
