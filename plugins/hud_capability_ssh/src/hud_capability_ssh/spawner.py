@@ -24,6 +24,7 @@ from _signal import (  # type: ignore[import-not-found]  # `signal` itself would
     SIGINT,
     SIGKILL,
     SIGPIPE,
+    SIGSTOP,
     set_wakeup_fd,
     signal,
 )
@@ -41,6 +42,7 @@ from _socket import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
 LARGE = 60_000
@@ -196,22 +198,38 @@ class Spawner:
                 os.killpg(leader, number)
             except OSError:
                 pass
+        if since:
+            return [self.end_younger(ident, number, since)], []
         mark = self.mark_base - 1 - ident % MARKS
         killed = 0
         for _ in range(20):  # what forks meanwhile is found by the next look
-            found = [pid for pid in self.pids() if self.mark_of(pid) == mark and (pid != leader or not since)]
-            if since:
-                found = [pid for pid in found if self.started(pid) >= since]
-            for pid in found:
-                try:
-                    os.kill(pid, number)
-                    killed += 1
-                except OSError:
-                    pass
+            found = [pid for pid in self.pids() if self.mark_of(pid) == mark]
+            killed += len(kill_all(found, number))
             if not found or number != SIGKILL:
                 break
             self.reap()
         return [killed], []
+
+    def end_younger(self, ident: int, number: int, since: int) -> int:
+        """Signal what a command started since a boot tick, but not its leader.
+
+        All are stopped before the first is ended: the leader, a shell, goes on to its next command as soon as the
+        one it waits for is gone, and what that starts is not meant.
+        """
+        mark = self.mark_base - 1 - ident % MARKS
+        leader = self.leaders.get(ident)
+        stopped: set[int] = set()
+        for _ in range(20):
+            young = [
+                pid
+                for pid in self.pids()
+                if pid != leader and pid not in stopped and self.mark_of(pid) == mark
+            ]
+            young = [pid for pid in young if self.started(pid) >= since]
+            if not young:
+                break
+            stopped |= set(kill_all(young, SIGSTOP))
+        return len(kill_all(stopped, number))
 
     def everything(self, number: int) -> tuple[list[object], list[int]]:
         """Signal every process but this one."""
@@ -506,6 +524,18 @@ class Spawner:
             for fd in [*fds, *made]:
                 os.close(fd)
         return True
+
+
+def kill_all(pids: Iterable[int], number: int) -> list[int]:
+    """Signal each; return those that were there."""
+    reached = []
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except OSError:
+            continue
+        reached.append(pid)
+    return reached
 
 
 def describe(found: os.stat_result) -> list[int]:
