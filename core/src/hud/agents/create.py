@@ -10,8 +10,8 @@ COMPATIBLE = "openai_compatible"
 """The agent for models that no plugin knows by name, behind a server or gateway that is named."""
 
 
-def create_agent(model: str, **config: Any) -> Any:
-    """Return the agent that drives `model`, or the one of that kind (`claude`), with `config` for its configuration.
+def create_agent(name: str = "", /, **config: Any) -> Any:
+    """Return the agent that drives the model `name`, or the one of that kind (`claude`), configured by `config`.
 
     No network is asked and no account is needed: installed plugins say which models they drive. A model that none
     knows is spoken to in Chat Completions where `base_url` (or `gateway=True`) says where it is. `api_key` goes into
@@ -24,6 +24,9 @@ def create_agent(model: str, **config: Any) -> Any:
     """
     from hud.agents.names import agent_named
 
+    model = name or config.pop("model", "")
+    if not model:
+        raise UsageError("create_agent needs a model's name, or an agent's kind")
     placed = config.get("base_url") or config.get("gateway")
     if placed and ":" in model and not model.startswith("arn:"):
         return agent_named(COMPATIBLE, model=model, **config)  # `llama3:8b` is no module with an attribute

@@ -1,0 +1,38 @@
+"""What this distribution adds to hud."""
+
+from hud.plugins import AgentKind, hookimpl
+
+
+@hookimpl
+def hud_agents() -> list[AgentKind]:
+    """Declare the programs."""
+    return [
+        AgentKind(
+            name="claude_cli",
+            target="hud_agent_cli.claude:ClaudeCLIAgent",
+            config="hud_agent_cli.claude:ClaudeCLIConfig",
+            summary="Claude Code, run inside the workspace",
+            credentials=("ANTHROPIC_API_KEY",),
+            dialects=("anthropic",),
+            exports={
+                "hud.agents": {
+                    "ClaudeCLIAgent": "hud_agent_cli.claude:ClaudeCLIAgent",
+                    "ClaudeCLIConfig": "hud_agent_cli.claude:ClaudeCLIConfig",
+                }
+            },
+        ),
+        AgentKind(
+            name="codex_cli",
+            target="hud_agent_cli.codex:CodexCLIAgent",
+            config="hud_agent_cli.codex:CodexCLIConfig",
+            summary="Codex, run inside the workspace",
+            credentials=("OPENAI_API_KEY",),
+            dialects=("openai-responses",),
+            exports={
+                "hud.agents": {
+                    "CodexCLIAgent": "hud_agent_cli.codex:CodexCLIAgent",
+                    "CodexCLIConfig": "hud_agent_cli.codex:CodexCLIConfig",
+                }
+            },
+        ),
+    ]

@@ -1,0 +1,203 @@
+"""The base of agents that are programs: found or installed, started, read to their end."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import uuid
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Generic
+
+from pydantic import Field
+from typing_extensions import TypeVar
+
+from hud.agents.base import Agent
+from hud.agents.routing import Route, resolve
+from hud.agents.types import AgentConfig
+from hud.errors import AgentFault
+from hud_agent_cli.proxy import ModelProxy
+
+if TYPE_CHECKING:
+    from hud.eval.run import Run
+
+INSTALL_S = 600.0
+PREFIX = "/tmp/hud-agents"  # noqa: S108 - inside the workspace
+
+
+class CLIConfig(AgentConfig):
+    """What every program can be told; see the README."""
+
+    system_prompt: str | None = None
+    max_steps: int = -1
+    reasoning_effort: str | None = None
+    program: str | None = None
+    install: bool = True
+    base_url: str | None = None
+    api_key: str | None = Field(default=None, exclude=True, repr=False)
+
+
+ConfigT = TypeVar("ConfigT", bound=CLIConfig, default=CLIConfig)
+
+
+@dataclass(slots=True)
+class Invocation:
+    """How a program is started: its words after the program, variables, files to write first, and what it reads."""
+
+    words: list[str]
+    env: dict[str, str]
+    stdin: str
+    files: dict[str, str] = field(default_factory=dict)
+
+
+class Reader:
+    """Turns a program's events into steps of the run."""
+
+    def __init__(self, run: Run, model: str) -> None:
+        self.run = run
+        self.model = model
+        self.answer: str | None = None
+        self.stop: str = "done"
+        self.failure: str | None = None
+
+    def read(self, event: Mapping[str, Any]) -> None:
+        """Take in one event."""
+        raise NotImplementedError
+
+    def end(self) -> None:
+        """Record what is still open."""
+
+
+class CLIAgent(Agent[ConfigT], Generic[ConfigT]):
+    """Runs a program inside the workspace; its model is reached through a proxy on this side."""
+
+    dialect: ClassVar[str] = ""
+    binary: ClassVar[str] = ""
+    package: ClassVar[str] = ""
+
+    def __init__(self, config: ConfigT | Mapping[str, Any] | None = None) -> None:
+        super().__init__(config)
+        self.prepare()
+
+    def prepare(self) -> None:
+        """Check the configuration and find where the model is served.
+
+        Raises:
+            ConfigError: nothing can serve it; says what to set.
+        """
+        config = self.config
+        self.route: Route = resolve(
+            config.model,
+            self.dialect,
+            base_url=config.base_url,
+            api_key=config.api_key,
+            gateway=config.gateway,
+        )
+
+    def with_config(self, overrides: Mapping[str, Any]) -> Any:
+        """Return a copy with `overrides`, prepared anew."""
+        made = super().with_config(overrides)
+        made.prepare()
+        return made
+
+    @abstractmethod
+    def invocation(self, prompt: str, url: str, token: str, home: str) -> Invocation:
+        """Return how to start it: `url` is the proxy as seen inside, `home` a folder of its own there."""
+
+    @abstractmethod
+    def reader(self, run: Run) -> Reader:
+        """Return what reads its events."""
+
+    async def __call__(self, run: Run) -> Any:
+        """Do the task of `run`."""
+        shell = await run.client.open("ssh")
+        program = await self._program(shell)
+        home = f"/tmp/hud-agent-{uuid.uuid4().hex[:12]}"  # noqa: S108 - inside the workspace
+        reader = self.reader(run)
+        prompt = "\n\n".join(m.text for m in run.prompt_messages if m.role != "assistant")
+        async with ModelProxy(self.route) as proxy:
+            listener = await shell.forward_remote(proxy.port)
+            try:
+                url = f"http://127.0.0.1:{listener.get_port()}"
+                start = self.invocation(prompt, url, proxy.token, home)
+                await shell.run(["mkdir", "-p", home], check=True)
+                for path, text in start.files.items():
+                    await shell.write_text(path, text)
+                await self._run(shell, program, start, reader)
+            finally:
+                listener.close()
+        if reader.failure is not None:
+            raise AgentFault(f"{self.binary}: {reader.failure}")
+        run.trace.stop_reason = reader.stop
+        return reader.answer
+
+    async def _run(self, shell: Any, program: str, start: Invocation, reader: Reader) -> None:
+        command = shlex.join([program, *start.words])
+        process = await shell.create_process(f"cd {shlex.quote(shell.cwd)} && exec {command}", env=start.env)
+        errors: list[str] = []
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(_keep(process.stderr, errors))
+                process.stdin.write(start.stdin)
+                process.stdin.write_eof()
+                async for line in process.stdout:
+                    _feed(reader, line)
+            ended = await process.wait()
+        finally:
+            process.close()
+        reader.end()
+        if ended.exit_status != 0 and reader.answer is None and reader.failure is None:
+            how = (
+                f"status {ended.exit_status}"
+                if ended.exit_status is not None
+                else f"signal {ended.exit_signal}"
+            )
+            reader.failure = f"ended with {how}: {''.join(errors)[-2000:].strip() or 'it said nothing'}"
+
+    async def _program(self, shell: Any) -> str:
+        """Return the program's path inside; installs it where that is allowed.
+
+        Raises:
+            AgentFault: it is not there and cannot be installed; says what to do.
+        """
+        if self.config.program is not None:
+            return self.config.program
+        installed = f"{PREFIX}/node_modules/.bin/{self.binary}"
+        look = f"command -v {self.binary} || {{ test -x {installed} && echo {installed}; }}"
+        found = await shell.run(["bash", "-c", look])
+        if found.ok and found.stdout.strip():
+            return str(found.stdout.strip().splitlines()[-1])
+        why = "install=False"
+        if self.config.install:
+            made = await shell.run(
+                ["bash", "-c", f"npm install --silent --no-audit --no-fund --prefix {PREFIX} {self.package}"],
+                timeout_s=INSTALL_S,
+            )
+            if made.ok:
+                return installed
+            why = f"npm install {self.package} failed: {(made.stderr or made.stdout)[-500:].strip()}"
+        raise AgentFault(
+            f"{self.binary} is not in the workspace ({why}). Mount it (mounts=[Mount('ro', FOLDER)]) and give "
+            "program=PATH, put it into the image, or allow the workspace a network"
+        )
+
+
+async def _keep(stream: Any, errors: list[str]) -> None:
+    async for line in stream:
+        errors.append(line)
+        del errors[:-50]
+
+
+def _feed(reader: Reader, line: str) -> None:
+    import json
+
+    line = line.strip()
+    if not line.startswith("{"):
+        return
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return
+    if isinstance(event, dict):
+        reader.read(event)

@@ -1,0 +1,161 @@
+"""The way from a program inside a workspace to its model: it has a token, the proxy has the key."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import secrets
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+from hud.agents.routing import Route
+
+_HOP = frozenset(
+    {
+        "host",
+        "connection",
+        "keep-alive",
+        "transfer-encoding",
+        "content-length",
+        "accept-encoding",
+        "content-encoding",
+        "authorization",
+        "x-api-key",
+        "x-goog-api-key",
+        "upgrade",
+        "proxy-authorization",
+    }
+)
+LONGEST_BODY = 64 * 1024 * 1024
+
+
+class ModelProxy:
+    """Listens on loopback for one rollout and passes requests on to `route`; use it with `async with`.
+
+    Only requests that carry `token`, as the key they would send, are passed on. `calls` counts them.
+    """
+
+    def __init__(self, route: Route) -> None:
+        self.route = route
+        self.token = secrets.token_urlsafe(24)
+        self.calls = 0
+        self.port = 0
+        self._server: asyncio.Server | None = None
+        self._client: httpx.AsyncClient | None = None
+        self._connections: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        self._client = httpx.AsyncClient(timeout=httpx.Timeout(600.0, connect=15.0))
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=1024 * 1024)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if self._server is not None:
+            self._server.close()
+        for task in list(self._connections):
+            task.cancel()
+        if self._connections:
+            await asyncio.wait(self._connections, timeout=5)
+        if self._client is not None:
+            await self._client.aclose()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.add(task)
+        try:
+            while await self._one(reader, writer):
+                pass
+        except (
+            OSError,
+            asyncio.IncompleteReadError,
+            asyncio.LimitOverrunError,
+            ValueError,
+            asyncio.CancelledError,
+        ):
+            pass  # the program went away, or the rollout ended: the connection is all there was
+        finally:
+            self._connections.discard(task)
+            writer.close()
+
+    async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        method, target, _ = head[0].split(" ", 2)
+        headers = {
+            name.strip().lower(): value.strip()
+            for line in head[1:]
+            if ":" in line
+            for name, value in [line.split(":", 1)]
+        }
+        body = await _body(reader, headers)
+        if not self._knows(headers):
+            writer.write(b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n")
+            await writer.drain()
+            return True
+        self.calls += 1
+        await self._pass_on(method, target, headers, body, writer)
+        return headers.get("connection", "").lower() != "close"
+
+    def _knows(self, headers: Mapping[str, str]) -> bool:
+        bearer = headers.get("authorization", "").removeprefix("Bearer ")
+        given = headers.get("x-api-key") or bearer
+        return hmac.compare_digest(given.encode(), self.token.encode())
+
+    async def _pass_on(
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes, writer: asyncio.StreamWriter
+    ) -> None:
+        assert self._client is not None
+        base = self.route.base_url.rstrip("/")
+        if base.endswith("/v1") and target.startswith("/v1/"):
+            target = target.removeprefix("/v1")
+        sent = {name: value for name, value in headers.items() if name not in _HOP}
+        sent |= self.route.headers
+        sent["anthropic-version"] = headers.get("anthropic-version", sent.get("anthropic-version", ""))
+        if not sent["anthropic-version"]:
+            del sent["anthropic-version"]
+        try:
+            async with self._client.stream(method, base + target, headers=sent, content=body) as response:
+                kept = [
+                    f"{name}: {value}" for name, value in response.headers.items() if name.lower() not in _HOP
+                ]
+                lines = [f"HTTP/1.1 {response.status_code} Upstream", *kept, "transfer-encoding: chunked"]
+                writer.write(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
+                async for part in response.aiter_bytes():
+                    writer.write(b"%x\r\n%b\r\n" % (len(part), part))
+                    await writer.drain()
+        except httpx.HTTPError as error:
+            why = f"the provider cannot be reached: {type(error).__name__}"
+            text = json.dumps({"error": {"type": "api_error", "message": why}})
+            if writer.is_closing():
+                return
+            writer.write(
+                f"HTTP/1.1 502 Bad Gateway\r\ncontent-type: application/json\r\ncontent-length: {len(text)}\r\n\r\n"
+                f"{text}".encode()
+            )
+            await writer.drain()
+            raise OSError("the provider's answer broke off") from error
+        writer.write(b"0\r\n\r\n")
+        await writer.drain()
+
+
+async def _body(reader: asyncio.StreamReader, headers: Mapping[str, str]) -> bytes:
+    if "chunked" not in headers.get("transfer-encoding", "").lower():
+        length = int(headers.get("content-length") or 0)
+        if length > LONGEST_BODY:
+            raise ValueError("a request of a model that long")
+        return await reader.readexactly(length)
+    parts: list[bytes] = []
+    while size := int((await reader.readline()).split(b";")[0], 16):
+        parts.append(await reader.readexactly(size))
+        await reader.readexactly(2)
+        if sum(map(len, parts)) > LONGEST_BODY:
+            raise ValueError("a request of a model that long")
+    await reader.readline()
+    return b"".join(parts)

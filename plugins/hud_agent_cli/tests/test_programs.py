@@ -1,0 +1,183 @@
+"""Programs run inside the workspace: a small stand-in always, the real ones from the npm registry."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hud.agents import create_agent
+from hud.errors import ConfigError
+from hud.eval import LocalRuntime, Taskset
+from hud.eval.job import Job
+from hud.testing.llm import Ask, Call, ModelServer, Turn
+from hud.types import AgentStep, Task, ToolStep
+
+pytestmark = [pytest.mark.anyio, pytest.mark.sandbox]
+
+ENV = """
+from hud.environment import Environment
+from hud.environment import Mount
+
+env = Environment("work")
+workspace = env.workspace("ws", mounts=[Mount("ro", {programs!r}, "/opt/agents")])
+
+@env.template()
+async def write_note():
+    yield "Write the word done into note.txt."
+    note = workspace.root / "note.txt"
+    yield 1.0 if note.exists() and "done" in note.read_text() else 0.0
+"""
+
+# Speaks Claude Code's event stream, asks its model once, and runs what it says: what the agent relies on, and no more.
+CLAUDE = """#!/usr/bin/python3
+import json, os, subprocess, sys, urllib.request
+prompt = sys.stdin.read()
+say = lambda **event: print(json.dumps(event), flush=True)
+messages = [{"role": "user", "content": prompt}]
+for turn in range(4):
+    body = {"model": sys.argv[sys.argv.index("--model") + 1], "max_tokens": 100, "messages": messages,
+            "tools": [{"name": "Bash", "input_schema": {"type": "object"}}]}
+    request = urllib.request.Request(os.environ["ANTHROPIC_BASE_URL"] + "/v1/messages", json.dumps(body).encode(),
+        {"x-api-key": os.environ["ANTHROPIC_API_KEY"], "content-type": "application/json"})
+    message = json.load(urllib.request.urlopen(request))
+    for block in message["content"]:
+        say(type="assistant", message={**message, "content": [block]})
+    messages.append({"role": "assistant", "content": message["content"]})
+    calls = [b for b in message["content"] if b["type"] == "tool_use"]
+    if not calls:
+        say(type="result", subtype="success", is_error=False, result=message["content"][-1]["text"])
+        break
+    results = []
+    for call in calls:
+        done = subprocess.run(call["input"]["command"], shell=True, capture_output=True, text=True)
+        results.append({"type": "tool_result", "tool_use_id": call["id"], "content": done.stdout + done.stderr})
+    messages.append({"role": "user", "content": results})
+    say(type="user", message={"role": "user", "content": results})
+"""
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path) -> Path:
+    """A folder with the stand-in as `claude`."""
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    (folder / "claude").write_text(CLAUDE)
+    (folder / "claude").chmod(0o755)
+    folder.chmod(0o755)
+    return folder
+
+
+async def run_with(programs: Path, tmp_path: Path, agent: Any, *, count: int = 1) -> Job:
+    source = tmp_path / "env.py"
+    source.write_text(ENV.format(programs=str(programs)))
+    (tmp_path / "ws").mkdir(exist_ok=True)
+    tasks = [Task(env="work", id="write_note", slug=f"note-{n}") for n in range(count)]
+    return await Taskset("work", tasks).run(agent, runtime=LocalRuntime(source))
+
+
+def writes_the_note(tool: str, argument: str) -> ModelServer:
+    def respond(ask: Ask) -> Turn:
+        if tool in ask.tools and not ask.results:
+            return Turn(
+                "I write it.", [Call(tool, {argument: "echo done > note.txt; env | sort; cat note.txt"})]
+            )
+        return Turn("Written.")
+
+    return ModelServer(respond, key="the-real-key")
+
+
+async def test_a_program_works_inside_and_its_events_become_steps(stand_in: Path, tmp_path: Path) -> None:
+    async with writes_the_note("Bash", "command") as server:
+        agent = create_agent(
+            "claude_cli",
+            base_url=server.url,
+            api_key="the-real-key",
+            program="/opt/agents/claude",
+            model="claude-sonnet-5",
+        )
+        job = await run_with(stand_in, tmp_path, agent, count=2)
+        assert [run.error for run in job.runs] == [None, None]
+        assert job.reward == 1.0
+        run = job.runs[0]
+        assert (run.answer, run.trace.stop_reason) == ("Written.", "done")
+        turns = [step for step in run.trace.steps if isinstance(step, AgentStep)]
+        assert [turn.content for turn in turns] == ["I write it.", "Written."]
+        assert turns[0].usage is not None
+        assert turns[0].usage.prompt_tokens == server.asks[0].prompt_tokens
+        assert run.trace.usage.cost_usd is not None
+        [tool] = [step for step in run.trace.steps if isinstance(step, ToolStep)]
+        assert (tool.call.name, tool.result.text.endswith("done\n")) == ("Bash", True)
+        # What the program saw: the proxy's token, never the key.
+        assert "ANTHROPIC_API_KEY=" in tool.result.text
+        assert "the-real-key" not in run.trace.model_dump_json()
+
+
+async def test_a_program_that_is_missing_is_an_error_that_says_what_to_do(
+    stand_in: Path, tmp_path: Path
+) -> None:
+    async with writes_the_note("Bash", "command") as server:
+        agent = create_agent("codex_cli", base_url=server.openai_url, install=False)
+        job = await run_with(stand_in, tmp_path, agent)
+        assert "codex is not in the workspace" in (job.runs[0].error or "")
+        assert "mounts=" in (job.runs[0].error or "")
+
+
+async def test_a_program_that_fails_is_told_with_its_last_words(stand_in: Path, tmp_path: Path) -> None:
+    (stand_in / "claude").write_text("#!/bin/sh\necho 'no such model' >&2\nexit 3\n")
+    async with writes_the_note("Bash", "command") as server:
+        agent = create_agent("claude_cli", base_url=server.url, program="/opt/agents/claude")
+        job = await run_with(stand_in, tmp_path, agent)
+        assert "ended with status 3: no such model" in (job.runs[0].error or "")
+
+
+def test_without_a_key_it_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "HUD_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ConfigError, match="OPENAI_API_KEY"):
+        create_agent("codex_cli")
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with Claude Code and Codex."""
+    if shutil.which("npm") is None:
+        pytest.skip("npm is not installed")
+    folder = tmp_path_factory.mktemp("npm")
+    packages = ["@anthropic-ai/claude-code", "@openai/codex"]
+    command = ["npm", "install", "--silent", "--no-audit", "--no-fund", *packages]
+    subprocess.run(command, cwd=folder, check=True, timeout=300)
+    for at in (folder, *folder.parents):
+        if at.stat().st_uid == os.getuid() and at != Path("/"):
+            at.chmod(at.stat().st_mode | 0o055)
+    return folder
+
+
+@pytest.mark.registry
+@pytest.mark.slow
+@pytest.mark.timeout(500)
+@pytest.mark.parametrize(
+    ("kind", "model", "tool", "argument", "binary"),
+    [
+        ("claude_cli", "claude-sonnet-5", "Bash", "command", "claude"),
+        ("codex_cli", "gpt-5.4", "exec_command", "cmd", "codex"),
+    ],
+)
+async def test_the_real_programs_do_a_task(
+    kind: str, model: str, tool: str, argument: str, binary: str, real: Path, tmp_path: Path
+) -> None:
+    async with writes_the_note(tool, argument) as server:
+        url = server.url if kind == "claude_cli" else server.openai_url
+        program = f"/opt/agents/node_modules/.bin/{binary}"
+        agent = create_agent(kind, model=model, base_url=url, api_key="the-real-key", program=program)
+        job = await run_with(real, tmp_path, agent)
+        run = job.runs[0]
+        assert run.error is None
+        assert run.reward == 1.0
+        assert run.answer == "Written."
+        assert any(isinstance(step, ToolStep) for step in run.trace.steps)
+        assert run.trace.usage.prompt_tokens > 0
+        assert "the-real-key" not in json.dumps(run.trace.model_dump(mode="json"))
