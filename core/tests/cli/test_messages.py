@@ -111,3 +111,9 @@ def test_doing_nothing_scores_nothing_in_the_text_template(hud: Hud, tmp_path: P
     assert hud("init", "quiz", "--template", "text").returncode == 0
     done = hud("eval", "tasks.py", "noop", "--json", cwd=tmp_path / "quiz")
     assert json.loads(done.stdout)["mean_reward"] == 0.0
+
+
+def test_steps_of_a_debugged_rollout_are_json_throughout(hud: Hud, letters: Path) -> None:
+    done = hud("eval", "tasks.py", "oracle", "--debug", "--limit", "1")
+    steps = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+    assert steps[0]["task_call"]["result"]["prompt"] == "How many r in berry?"

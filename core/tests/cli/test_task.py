@@ -81,3 +81,9 @@ def test_an_address_where_nobody_listens_is_one_line(hud: Hud, letters: Path) ->
     assert done.returncode in (1, 2)
     assert "nowhere.sock" in json.loads(done.stdout)["message"]
     assert "Traceback" not in done.stderr
+
+
+def test_the_templates_of_a_served_environment_are_listed(hud: Hud, served: str) -> None:
+    assert hud("task", "list", "--url", served).stdout == "count\n"
+    (entry,) = json.loads(hud("task", "list", "--url", served, "--json").stdout)
+    assert (entry["id"], list(entry["args"]["properties"])) == ("count", ["word", "letter"])

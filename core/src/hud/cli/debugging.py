@@ -115,9 +115,10 @@ def _live(row: Task) -> Environment:
 
 def _report(run: Run) -> int:
     from hud.eval.record import step_record
+    from hud.values import plain
 
     for step in run.trace.walk():
-        click.echo(json.dumps(step_record(step), ensure_ascii=False, default=repr), err=True)
+        click.echo(json.dumps(plain(step_record(step)), ensure_ascii=False, default=repr), err=True)
     if run.failure is not None:
         click.echo(f"{run.failure}", err=True)
         if run.failure.traceback:

@@ -168,8 +168,8 @@ def _announce(env: Environment, server: Server, address: Address) -> None:
     shown = server.url
     if address.token is not None and sys.stdout.isatty():
         shown = f"{server.url}?token={address.token}"
-    templates = len(env.templates)
-    click.echo(f"serving {env.name} ({templates} templates) at {shown}; Ctrl-C ends it", err=True)
+    templates = "1 template" if len(env.templates) == 1 else f"{len(env.templates)} templates"
+    click.echo(f"serving {env.name} ({templates}) at {shown}; Ctrl-C ends it", err=True)
     for backing in env.backings:
         enter = getattr(backing, "how_to_enter", None)  # a shell's command line, say
         if enter is not None:

@@ -34,12 +34,24 @@ def task() -> None:
 
 @task.command("list")
 @_source
+@_url
 @click.option("--quiet", "-q", is_flag=True, help="Print slugs alone.")
 @_json
-def list_tasks(source: str, quiet: bool, as_json: bool) -> None:
-    """List the tasks of a source: slug, template, arguments."""
+def list_tasks(source: str, url: str | None, quiet: bool, as_json: bool) -> None:
+    """List the tasks of a source: slug, template, arguments.
+
+    With --url list the templates that are served there: id and description.
+    """
     from hud.eval.taskset import Taskset
 
+    if url is not None:
+        entries = asyncio.run(_served(url))
+        if as_json:
+            click.echo(json.dumps(entries, ensure_ascii=False))
+            return
+        for entry in entries:
+            click.echo(entry["id"] if quiet else f"{entry['id']}\t{entry.get('description') or ''}".rstrip())
+        return
     rows = list(Taskset.from_file(source))
     if as_json:
         listed = [{"slug": row.slug, "env": row.env, "id": row.id, "args": row.args} for row in rows]
@@ -98,6 +110,12 @@ def grade(
 
 def _read_answer(path: str) -> str:
     return sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
+
+
+async def _served(url: str) -> list[dict[str, Any]]:
+    async with _client(None, url) as client:
+        entries: list[dict[str, Any]] = await client.list_tasks()
+        return entries
 
 
 async def _start(
