@@ -90,6 +90,14 @@ async def test_out_of_memory_is_said_so(engine: Engine, serving_image: str) -> N
             await client.grade("x")
 
 
+async def test_a_container_lives_no_longer_than_it_may(engine: Engine, serving_image: str) -> None:
+    config = RuntimeConfig(limits=RuntimeLimits(run_timeout_s=1.0))
+    task = Task("boxed", "where", runtime_config=config)
+    async with DockerRuntime(serving_image, engine=engine)(task) as runtime:
+        assert "killed after 1 s; raise limits.run_timeout_s" in await runtime.params["process"].died()
+    assert await left_over(engine) == []
+
+
 async def test_a_container_that_never_serves_ends_with_its_output(engine: Engine, foreign_image: str) -> None:
     place = DockerRuntime(foreign_image, engine=engine, run_args=["--entrypoint", "/bin/hostname"])
     with pytest.raises(RuntimeStartError, match=r"ended before it served: exit status 0(.|\n)*env"):
@@ -110,7 +118,7 @@ async def test_a_container_that_hangs_meets_its_deadline(engine: Engine, foreign
 
 
 async def test_a_missing_image_is_named(engine: Engine) -> None:
-    with pytest.raises(RuntimeStartError, match=r"no-such-image.*hud build"):
+    with pytest.raises(RuntimeStartError, match=r"no-such-image.*docker build"):
         async with DockerRuntime("no-such-image", engine=engine)(Task("boxed", "where")):
             pass
 

@@ -60,7 +60,7 @@ def source_tree(folder: Path, guest: str, *, uid: int, gid: int) -> bytes:
             total += entry.size
             if total > SOURCE_LIMIT:
                 raise UnsupportedConfigError(
-                    f"{folder} is over {SOURCE_LIMIT >> 20} MB; build an image (`hud build`), or move data out of it"
+                    f"{folder} is over {SOURCE_LIMIT >> 20} MB; build an image of it, or move data out of it"
                 )
             if entry.isreg():
                 with path.open("rb") as file:

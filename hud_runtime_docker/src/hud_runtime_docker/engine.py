@@ -104,7 +104,7 @@ def engine_errors(base_url: str) -> Iterator[None]:
         yield
     except docker.errors.ImageNotFound as error:
         raise ImageMissingError(
-            f"{_said(error)}; build it (`hud build`), pull it, or name another image"
+            f"{_said(error)}; build it with `docker build`, pull it, or name another image"
         ) from error
     except docker.errors.NotFound:
         raise

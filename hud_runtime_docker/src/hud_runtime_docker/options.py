@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -85,12 +84,11 @@ def host_options(
     mounts: Sequence[DockerBindMount],
     *,
     port: int,
-    namespaces: bool,
 ) -> dict[str, Any]:
     """Return the engine's `HostConfig` as keyword arguments of the SDK's `create_host_config`.
 
     No new privileges, every capability dropped, the engine's default seccomp profile, and the control port published
-    on loopback alone. `namespaces` allows what a sandbox of its own inside the container needs.
+    on loopback alone.
     """
     options: dict[str, Any] = {
         "cap_drop": ["ALL"],
@@ -116,13 +114,6 @@ def host_options(
         "mem_limit": given.memory,
         "nano_cpus": int(given.cpus * 1e9) if given.cpus else None,
     }
-    if namespaces:
-        options["security_opt"] = [
-            *options["security_opt"],
-            f"seccomp={json.dumps(namespace_profile())}",
-            "systempaths=unconfined",
-            "apparmor=unconfined",
-        ]
     _add_resources(options, config)
     return {key: value for key, value in options.items() if value not in (None, [], False)}
 
@@ -144,8 +135,3 @@ def _add_resources(options: dict[str, Any], config: RuntimeConfig) -> None:
                 f"docker cannot choose a GPU by type ({resources.gpu.acceptable_types}); use modal, or drop gpu.type"
             )
         options["device_requests"] = [{"Count": resources.gpu.count, "Capabilities": [["gpu"]]}]
-
-
-def namespace_profile() -> Mapping[str, Any]:
-    """Return a seccomp profile that is the engine's default but for making namespaces and mounts inside them."""
-    raise UnsupportedConfigError("no profile for nested namespaces is known to this version")

@@ -30,10 +30,9 @@ SOURCE_FOLDER = "/hud-env"
 class DockerRuntime:
     """Places each rollout in a container of its own.
 
-    `image` serves an environment by itself (`hud build` makes such images), or, with `source="env.py"`, is any
+    `image` serves an environment by itself (its command is `hud serve`), or, with `source="env.py"`, is any
     image at all: a self-contained server is mounted into it. A row's `runtime_config` overrides `runtime_config`.
     `run_args` are options of `docker run`; `env_vars` variables of the container; `port` the control port inside.
-    `nested=True` allows the container what a workspace's own namespaces need; see the README for what that opens.
 
     Raises (when a rollout is placed):
         UnsupportedConfigError: the row asks for what Docker cannot give; before anything is created.
@@ -57,7 +56,6 @@ class DockerRuntime:
         runtime_config: RuntimeConfig | None = None,
         env_vars: Mapping[str, str] | None = None,
         distributions: Iterable[str] | None = None,
-        nested: bool = False,
         engine: Engine | str | None = None,
     ) -> None:
         if source is not None and not Path(source).exists():
@@ -72,7 +70,6 @@ class DockerRuntime:
         self.runtime_config = runtime_config or RuntimeConfig()
         self.env_vars = dict(env_vars or {})
         self.distributions = None if distributions is None else tuple(distributions)
-        self.nested = nested
         self.engine = engine if isinstance(engine, Engine) else Engine(engine)
 
     def __repr__(self) -> str:
@@ -113,6 +110,8 @@ class DockerRuntime:
                     f"; its last output:\n{watcher.tail or '(none)'}"
                 ) from None
             params = {"token": token, "process": watcher, "container": container}
+            if config.limits is not None and config.limits.run_timeout_s is not None:
+                watcher.end_after(config.limits.run_timeout_s)
             yield Runtime(f"tcp://127.0.0.1:{port}", params, config)
         finally:
             if watcher is not None:
@@ -142,7 +141,7 @@ class DockerRuntime:
         await self.engine.call("inspect_image", image)
         host_config = await self.engine.call(
             "create_host_config",
-            **host_options(config, given, mounts, port=self.port, namespaces=self.nested),
+            **host_options(config, given, mounts, port=self.port),
         )
         options: dict[str, Any] = {
             "image": image,
@@ -239,5 +238,6 @@ class DockerRuntime:
                     await anyio.sleep(0.5)  # the engine restarts, or removes it already
         if scope.cancelled_caught:
             raise RuntimeStartError(
-                f"container {name} could not be removed within {REMOVE_TIMEOUT_S:g} s; `hud reap` removes it later"
+                f"container {name} could not be removed within {REMOVE_TIMEOUT_S:g} s; "
+                f"remove it with `docker rm -f {name}`"
             )

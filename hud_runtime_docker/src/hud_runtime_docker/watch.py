@@ -9,6 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from hud.errors import RuntimeDiedError, RuntimeStartError
+from hud_runtime_docker.engine import engine_errors
 
 if TYPE_CHECKING:
     from hud_runtime_docker.engine import Engine
@@ -35,6 +36,8 @@ class Watcher:
         self._attached: asyncio.Future[None] = self._loop.create_future()
         self._released = False
         self._thread: threading.Thread | None = None
+        self._alarm: threading.Timer | None = None
+        self._overdue_s: float | None = None
 
     @property
     def tail(self) -> str:
@@ -53,9 +56,22 @@ class Watcher:
     def release(self) -> None:
         """Say that the end to come is asked for."""
         self._released = True
+        if self._alarm is not None:
+            self._alarm.cancel()
         for future in (self.ready, self.ended, self._attached):
             if not future.done():
                 future.cancel()
+
+    def end_after(self, seconds: float) -> None:
+        """Kill the container once it has been up that long (limits.run_timeout_s)."""
+        self._alarm = threading.Timer(seconds, self._kill, (seconds,))
+        self._alarm.daemon = True
+        self._alarm.start()
+
+    def _kill(self, seconds: float) -> None:
+        self._overdue_s = seconds
+        with engine_errors(self._engine.base_url):
+            self._engine.api.kill(self._container)
 
     def join(self, timeout_s: float) -> None:
         """Wait for the thread, which ends with the container; called from a worker thread."""
@@ -120,6 +136,8 @@ class Watcher:
     def _how_it_ended(self) -> str:
         self._engine.api.wait(self._container)
         state = self._engine.api.inspect_container(self._container)["State"]
+        if self._overdue_s is not None:
+            return f"killed after {self._overdue_s:g} s; raise limits.run_timeout_s"
         if state.get("OOMKilled"):
             return f"out of memory (exit status {state['ExitCode']}); raise resources.memory_mb"
         if state.get("Error"):
