@@ -1,3 +1,4 @@
+# ruff: noqa: PTH101, PTH102, PTH116, PTH123 - strings are a third of a start's cost here
 """Mounting a child's view: an overlay whose lower layer is the project, or a copy where there is no overlay.
 
 Runs in a child's init process, in a mount namespace of its own, before any author code.
@@ -23,21 +24,23 @@ def mount_overlay(view: dict[str, Any], upper_folder: Path) -> None:
 
     Raises `OSError` where the kernel, or the file system of `upper_folder`, refuses.
     """
-    root = Path(view["root"])
-    upper, work = upper_folder / "upper", upper_folder / "work"
-    upper_folder.mkdir(mode=0o700, exist_ok=True)
-    upper.mkdir()
-    work.mkdir()
-    info = root.stat()
+    # On the way of every start, hence strings and no paths.
+    root, place = view["root"], os.fspath(upper_folder)
+    upper, work = f"{place}/upper", f"{place}/work"
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(place, 0o700)
+    os.mkdir(upper)
+    os.mkdir(work)
+    info = os.stat(root)
     # The merged folder shows the mode and owner of the upper one.
-    upper.chmod(stat.S_IMODE(info.st_mode))
+    os.chmod(upper, stat.S_IMODE(info.st_mode))
     as_root = os.geteuid() == 0
     if as_root:
         os.chown(upper, info.st_uid, info.st_gid)
     else:
-        _copy_up(view["roots"], root, upper)
-    if (root / HIDDEN).exists():
-        os.mknod(upper / HIDDEN, stat.S_IFCHR)
+        _copy_up(view["roots"], Path(root), Path(upper))
+    if os.path.lexists(f"{root}/{HIDDEN}"):
+        os.mknod(f"{upper}/{HIDDEN}", stat.S_IFCHR)
     stay = _mounts_to_keep(root, view["visible"])
     descriptors = [os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for path in (root, upper, work)]
     try:
@@ -47,10 +50,10 @@ def mount_overlay(view: dict[str, Any], upper_folder: Path) -> None:
         )
         own = "redirect_dir=on" if as_root else "userxattr"
         try:
-            linux.mount("overlay", str(root), "overlay", 0, f"{layers},{own},volatile")
+            linux.mount("overlay", root, "overlay", 0, f"{layers},{own},volatile")
         except OSError:
             # `volatile`, which spares a sync of the whole file system at the end, is of Linux 5.10.
-            linux.mount("overlay", str(root), "overlay", 0, f"{layers},{own}")
+            linux.mount("overlay", root, "overlay", 0, f"{layers},{own}")
         for path, descriptor in stay:
             with contextlib.suppress(OSError):
                 linux.mount(f"/proc/self/fd/{descriptor}", path, None, linux.MS_BIND | linux.MS_REC)
@@ -64,14 +67,17 @@ def bind_copy(root: Path, copy: Path) -> None:
     linux.mount(str(copy), str(root), None, linux.MS_BIND)
 
 
-def _mounts_to_keep(root: Path, visible: list[str]) -> list[tuple[str, int]]:
+def _mounts_to_keep(root: str, visible: list[str]) -> list[tuple[str, int]]:
     """Return what must show through: other file systems mounted inside the project, and our own folders."""
-    inside = [path for path in visible if Path(path).is_relative_to(root)]
-    prefix = f"{root}/" if str(root) != "/" else "/"
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        path = line.split(" ")[4].replace("\\040", " ")
-        if path.startswith(prefix) and path != prefix:
-            inside.append(path)
+    prefix = root if root.endswith("/") else f"{root}/"
+    inside = [path for path in visible if path.startswith(prefix)]
+    with open("/proc/self/mountinfo", "rb") as file:
+        mounts = file.read()
+    if b" " + os.fsencode(prefix).replace(b" ", b"\\040") in mounts:
+        for line in mounts.splitlines():
+            path = os.fsdecode(line.split(b" ")[4].replace(b"\\040", b" "))
+            if path.startswith(prefix) and path != prefix:
+                inside.append(path)
     kept = []
     for path in inside:
         with contextlib.suppress(OSError):
