@@ -22,15 +22,14 @@ def anyio_backend() -> str:
 @pytest.fixture
 async def workspace(tmp_path: Path) -> AsyncIterator[Workspace]:
     made = Workspace(tmp_path / "ws")
-    made.capability = (await made.start())[0]
+    await made.start()
     yield made
     await made.stop()
 
 
 @pytest.fixture
 def capability(workspace: Workspace) -> Capability:
-    assert workspace.capability is not None
-    return workspace.capability
+    return workspace.capability()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import stat
 import tarfile
@@ -190,9 +191,8 @@ async def test_the_key_on_disk_is_for_its_owner_and_goes_with_the_workspace(work
 
 
 async def test_secrets_stay_out_of_what_is_shown(workspace: Workspace) -> None:
-    assert workspace.capability is not None
-    assert "PRIVATE KEY" in workspace.capability.params["client_key"]
-    assert "PRIVATE" not in repr(workspace.capability)
+    assert "PRIVATE KEY" in workspace.capability().params["client_key"]
+    assert "PRIVATE" not in repr(workspace.capability())
 
 
 async def test_limits_are_read_as_people_write_them() -> None:
@@ -242,3 +242,29 @@ async def test_doctor_has_a_finding_for_each_engine() -> None:
     found = list(findings())
     assert all(isinstance(f, Finding) for f in found)
     assert len(found) >= 3
+
+
+async def test_is_used_from_any_loop_once_started(workspace: Workspace) -> None:
+    def elsewhere() -> str:
+        async def author() -> str:
+            launched = await workspace.launch("echo launched; sleep 0.1")
+            result = await launched.wait(20)
+            async with workspace.shell() as shell:
+                await shell.write_text("from-there", "1")
+                printed = (await (await shell.session()).run("cat from-there")).stdout
+            return result.stdout + printed + (await workspace.run("echo ran")).stdout
+
+        return asyncio.run(author())
+
+    assert await asyncio.to_thread(elsewhere) == "launched\n1ran\n"
+
+
+async def test_is_started_by_hand_too(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "ws")
+    with pytest.raises(SandboxError, match="not started"):
+        workspace.capability()
+    await workspace.start()
+    published = workspace.capability("mine")
+    assert (published.name, published.url, workspace.ssh_user) == ("mine", workspace.ssh_url, "agent")
+    assert workspace.ssh_host_pubkey.startswith("ssh-ed25519 ")
+    await workspace.stop()

@@ -11,11 +11,11 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hud.capability.interfaces import CommandResult
-from hud.environment.current import on_service_loop
 from hud.errors import SandboxError
 from hud_capability_ssh.client import DEFAULT_TIMEOUT_S, LARGEST_READ
 from hud_capability_ssh.errors import CommandFailedError
 from hud_capability_ssh.inside import run_inside
+from hud_capability_ssh.loops import on_loop
 from hud_capability_ssh.shell_session import KILL_YOUNGER, SSHShellSession
 
 if TYPE_CHECKING:
@@ -49,8 +49,9 @@ class InsideShell:
         """Run a command to its end; 120 s unless told."""
         seconds = DEFAULT_TIMEOUT_S if timeout_s is None else timeout_s
         at = None if cwd is None else self._at(cwd)
-        result = await on_service_loop(
-            run_inside(self._sandbox, command, timeout_s=seconds, cwd=at, env=env, input=input)
+        result = await on_loop(
+            self._sandbox.link.loop,
+            run_inside(self._sandbox, command, timeout_s=seconds, cwd=at, env=env, input=input),
         )
         if check and not result.ok:
             raise CommandFailedError(result)
@@ -59,12 +60,12 @@ class InsideShell:
     async def session(self) -> InsideSession:
         """Start a shell that stays."""
         session = SSHShellSession(_Connection(self._sandbox, self.cwd, self.output_bytes))
-        await on_service_loop(session.start())
-        return InsideSession(session)
+        await on_loop(self._sandbox.link.loop, session.start())
+        return InsideSession(session, self._sandbox.link.loop)
 
     async def read_bytes(self, path: str) -> bytes:
         """Return a file's content; `FileNotFoundError`, `IsADirectoryError`, `PermissionError` as the OS says."""
-        return await on_service_loop(self._read(path))
+        return await on_loop(self._sandbox.link.loop, self._read(path))
 
     async def _read(self, path: str) -> bytes:
         fd = await self._sandbox.open(path, os.O_RDONLY)
@@ -82,7 +83,7 @@ class InsideShell:
 
     async def write_bytes(self, path: str, content: bytes) -> None:
         """Write a file, making its folder where it is missing."""
-        await on_service_loop(self._write(path, content))
+        await on_loop(self._sandbox.link.loop, self._write(path, content))
 
     async def _write(self, path: str, content: bytes) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
@@ -101,7 +102,9 @@ class InsideShell:
 
     async def listdir(self, path: str = ".") -> list[str]:
         """Return the names in a folder, sorted."""
-        return sorted(name for name, _ in await on_service_loop(self._sandbox.names(self._at(path))))
+        return sorted(
+            name for name, _ in await on_loop(self._sandbox.link.loop, self._sandbox.names(self._at(path)))
+        )
 
     def _at(self, path: str) -> str:
         return path if path.startswith("/") else f"{self.cwd}/{path}"
@@ -110,20 +113,21 @@ class InsideShell:
 class InsideSession:
     """A session that may be used from any loop."""
 
-    def __init__(self, session: SSHShellSession) -> None:
+    def __init__(self, session: SSHShellSession, loop: asyncio.AbstractEventLoop) -> None:
         self._session = session
+        self._loop = loop
 
     async def run(self, command: str, *, timeout_s: float | None = None) -> CommandResult:
         """Run one command."""
-        return await on_service_loop(self._session.run(command, timeout_s=timeout_s))
+        return await on_loop(self._loop, self._session.run(command, timeout_s=timeout_s))
 
     async def restart(self) -> None:
         """Begin anew, ending what the session started."""
-        await on_service_loop(self._session.restart())
+        await on_loop(self._loop, self._session.restart())
 
     async def close(self) -> None:
         """End the session and what it started."""
-        await on_service_loop(self._session.close())
+        await on_loop(self._loop, self._session.close())
 
 
 class _Connection:

@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from hud_capability_ssh.inside import Streams, outcome
+from hud_capability_ssh.loops import on_loop
 from hud_capability_ssh.output import HeadAndTail
 
 if TYPE_CHECKING:
@@ -45,9 +46,7 @@ class Launched:
 
     async def wait(self, timeout_s: float | None = None) -> CommandResult:
         """Return how it ended; `TimeoutError` where it runs on."""
-        from hud.environment.current import on_service_loop
-
-        return await on_service_loop(self._wait(timeout_s))
+        return await on_loop(self._child.sandbox.link.loop, self._wait(timeout_s))
 
     async def _wait(self, timeout_s: float | None) -> CommandResult:
         async with asyncio.timeout(timeout_s):
@@ -57,9 +56,7 @@ class Launched:
 
     async def terminate(self) -> None:
         """End it and all it started."""
-        from hud.environment.current import on_service_loop
-
-        await on_service_loop(self._child.kill())
+        await on_loop(self._child.sandbox.link.loop, self._child.kill())
 
     def close(self) -> None:
         """Let go of its pipes."""

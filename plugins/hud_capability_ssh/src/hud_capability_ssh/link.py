@@ -26,7 +26,7 @@ class SpawnerLink:
     def __init__(self, control: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
         control.setblocking(False)
         self._control = control
-        self._loop = loop
+        self.loop = loop
         self._next = 1
         self._waiting: dict[int, asyncio.Future[tuple[list[Any], list[int]]]] = {}
         self._ended: dict[int, Callable[[int, int], None]] = {}
@@ -48,7 +48,7 @@ class SpawnerLink:
         if self.closed:
             raise SandboxError("the sandbox has ended")
         number = self.next_id()
-        future: asyncio.Future[tuple[list[Any], list[int]]] = self._loop.create_future()
+        future: asyncio.Future[tuple[list[Any], list[int]]] = self.loop.create_future()
         self._waiting[number] = future
         data = marshal.dumps((number, verb, *args), 4)
         carried = list(fds)
@@ -85,8 +85,8 @@ class SpawnerLink:
         if self.closed:
             return
         self.closed = True
-        self._loop.remove_reader(self._control.fileno())
-        self._loop.remove_writer(self._control.fileno())
+        self.loop.remove_reader(self._control.fileno())
+        self.loop.remove_writer(self._control.fileno())
         self._control.close()
         for _, fds in self._unsent:
             for fd in fds:
@@ -107,7 +107,7 @@ class SpawnerLink:
                 socket.send_fds(self._control, [data], fds)
                 return
             except BlockingIOError:
-                self._loop.add_writer(self._control.fileno(), self._writable)
+                self.loop.add_writer(self._control.fileno(), self._writable)
             except OSError:
                 self.close()
                 return
@@ -126,7 +126,7 @@ class SpawnerLink:
             self._unsent.popleft()
             for fd in fds:
                 os.close(fd)
-        self._loop.remove_writer(self._control.fileno())
+        self.loop.remove_writer(self._control.fileno())
 
     def _readable(self) -> None:
         while not self.closed:

@@ -10,12 +10,13 @@ from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from hud.capability.interfaces import CommandResult
 from hud.errors import SandboxError
 from hud.types import Capability
 from hud_capability_ssh.limits import Limits
+from hud_capability_ssh.loops import on_loop
 from hud_capability_ssh.mounts import DEFAULT_SYSTEM_MOUNTS, Mount
 from hud_capability_ssh.network import Network, hosts_of, variables
 from hud_capability_ssh.owners import OwnerLease, can_lease, hand_over
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from hud_capability_ssh.launched import Launched
     from hud_capability_ssh.sandbox import Sandbox
     from hud_capability_ssh.server import Server
-
-T = TypeVar("T")
 
 
 class Workspace:
@@ -116,7 +115,8 @@ class Workspace:
         self._sealed = self._kept = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._key_folder: Path | None = None
-        self.capability: Capability | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._capability: Capability | None = None
 
     @property
     def engine(self) -> str | None:
@@ -140,6 +140,7 @@ class Workspace:
 
         from hud_capability_ssh.server import Server
 
+        self._loop = asyncio.get_running_loop()
         self._sealed = self._kept = self._came_in = False
         await asyncio.to_thread(self._prepare)
         if self._host_key_path is None:
@@ -153,7 +154,7 @@ class Workspace:
         await self.running()
         self._server = Server(self, host_key)
         await self._server.start(self._host, self._port)
-        self.capability = Capability.ssh(
+        self._capability = Capability.ssh(
             name=self.name,
             url=f"ssh://{self._host}:{self._server.port}",
             user=self.user,
@@ -162,10 +163,10 @@ class Workspace:
             cwd=self.guest_root,
             isolation="bwrap" if self.engine == "bubblewrap" else self.engine,
         )
-        self.capability.params["output_bytes"] = self.limits.output_bytes
+        self._capability.params["output_bytes"] = self.limits.output_bytes
         if self.tracker is not None:
-            self.capability.params["tracks_files"] = True
-        return [self.capability]
+            self._capability.params["tracks_files"] = True
+        return [self._capability]
 
     def _prepare(self) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
@@ -208,18 +209,44 @@ class Workspace:
 
     def how_to_enter(self) -> str:
         """Return the command line by which OpenSSH enters; its key lies in a folder of its own until `stop`."""
-        if self.capability is None or self._server is None:
+        if self._capability is None or self._server is None:
             raise SandboxError(f"workspace {self.name!r} is not started")
         if self._key_folder is None:
             self._key_folder = Path(tempfile.mkdtemp(prefix="hud-key-"))
             key = self._key_folder / "key"
             key.touch(mode=0o600)
-            key.write_text(self.capability.params["client_key"])
-            host_key = self.capability.params["host_pubkey"]
+            key.write_text(self._capability.params["client_key"])
+            host_key = self._capability.params["host_pubkey"]
             (self._key_folder / "hosts").write_text(f"[{self._host}]:{self._server.port} {host_key}\n")
         at = self._key_folder
         options = f"-o UserKnownHostsFile={at}/hosts -o IdentitiesOnly=yes"
         return f"ssh -i {at}/key {options} -p {self._server.port} {self.user}@{self._host}"
+
+    def capability(self, name: str | None = None) -> Capability:
+        """Return what is published, under another name where one is given; for workspaces started by hand."""
+        if self._capability is None:
+            raise SandboxError(f"workspace {self.name!r} is not started")
+        return replace(self._capability, name=name or self.name)
+
+    @property
+    def ssh_url(self) -> str:
+        """Where the server listens."""
+        return self.capability().url
+
+    @property
+    def ssh_host_pubkey(self) -> str:
+        """The server's key."""
+        return str(self.capability().params["host_pubkey"])
+
+    @property
+    def ssh_user(self) -> str:
+        """Who may enter."""
+        return self.user
+
+    @property
+    def tracks_files(self) -> bool:
+        """Whether changed files are noted."""
+        return self.tracker is not None
 
     def own(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` until it is done or the workspace stops."""
@@ -301,7 +328,7 @@ class Workspace:
         input: str | bytes | None = None,  # noqa: A002 - subprocess.run's name
     ) -> CommandResult:
         """Run a command in the agent's sandbox, as the author; while grading, in one of its own (without `input`)."""
-        return await _on_service_loop(self._run(command, cwd, env, timeout_s, input))
+        return await on_loop(self._loop, self._run(command, cwd, env, timeout_s, input))
 
     async def _run(
         self,
@@ -331,12 +358,12 @@ class Workspace:
         from hud_capability_ssh.inside_shell import InsideShell
 
         fresh = self._sealed
-        sandbox = await _on_service_loop(self._for_grader() if fresh else self._for_author())
+        sandbox = await on_loop(self._loop, self._for_grader() if fresh else self._for_author())
         try:
             yield InsideShell(sandbox)
         finally:
             if fresh:
-                await _on_service_loop(sandbox.close())
+                await on_loop(self._loop, sandbox.close())
 
     async def _for_grader(self) -> Sandbox:
         kept = self._kept and self._boxes.live_agent is not None
@@ -355,7 +382,7 @@ class Workspace:
         A service has a pid namespace of its own on the same files. It lives on while the grader runs, and the ports it
         listens on answer on the agent's loopback and on the grader's.
         """
-        return await _on_service_loop(self._launch(command, service, cwd, env))
+        return await on_loop(self._loop, self._launch(command, service, cwd, env))
 
     async def _launch(
         self, command: str | Sequence[str], service: bool, cwd: str | None, env: Mapping[str, str] | None
@@ -373,7 +400,7 @@ class Workspace:
         files: Mapping[str, str | bytes | Path] | None = None,
     ) -> CommandResult:
         """Run a grading command in a sandbox of its own on the agent's files; see `GradingShell`."""
-        return await _on_service_loop(self._grading_run(command, cwd, timeout_s, env, files or {}))
+        return await on_loop(self._loop, self._grading_run(command, cwd, timeout_s, env, files or {}))
 
     async def _grading_run(
         self,
@@ -401,12 +428,6 @@ class Workspace:
             return os.path.normpath(f"{self.guest_root}/{Path(path).relative_to(self.root)}")
         except ValueError:
             return path
-
-
-async def _on_service_loop(work: Coroutine[Any, Any, T]) -> T:
-    from hud.environment.current import on_service_loop
-
-    return await on_service_loop(work)
 
 
 __all__ = ["SandboxError", "Workspace"]
