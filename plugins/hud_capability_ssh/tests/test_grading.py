@@ -85,6 +85,16 @@ async def test_the_graders_shell_reads_no_file_of_the_agents(workspace: Workspac
     assert (seen.stdout, seen.exit_status) == ("/tmp/grader\n/usr/bin/ls\n", 5)
 
 
+async def test_grading_ends_the_agent_s_processes_also_where_nobody_sealed(
+    workspace: Workspace, client: SSHClient
+) -> None:
+    await client.run("(setsid nohup sh -c 'while :; do echo forged > verdict; done' > /dev/null 2>&1 &)")
+    await client.run("until [ -s verdict ]; do :; done")
+    result = await workspace.grading_run("echo right > verdict; sleep 0.2; cat verdict")
+    assert result.stdout == "right\n"
+    assert (await client.run("cat verdict")).stdout == "right\n"
+
+
 async def test_endings_are_told_apart(workspace: Workspace) -> None:
     await workspace.seal(keep_agent_processes=False)
     run = workspace.grading_run

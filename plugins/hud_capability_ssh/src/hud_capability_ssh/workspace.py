@@ -413,6 +413,11 @@ class Workspace:
         given = {
             self._at(path): data.encode() if isinstance(data, str) else data for path, data in files.items()
         }
+        if self._came_in and not self._sealed:
+            # Started by hand, or graded in the middle: nobody else sees to it that the agent's processes are gone.
+            if self._server is not None:
+                await self._server.drop_connections()
+            await self._boxes.end_agent()
         return await self._boxes.grade(
             command, kept=self._kept, cwd=self.guest(cwd), timeout_s=timeout_s, env=env, files=given
         )
