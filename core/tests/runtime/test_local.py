@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from hud.errors import RuntimeStartError, SourceError, UnsupportedConfigError
+from hud.plugins.hookspecs import hookimpl
+from hud.plugins.host import current_host
+from hud.plugins.kinds import RuntimeKind
 from hud.runtime import zygote_table
 from hud.runtime.admission import original_descriptor_limit
 from hud.runtime.local import LocalRuntime
@@ -351,9 +354,17 @@ asyncio.run(run())
             pass
 
 
+def declare_cloud(self: object) -> list[RuntimeKind]:
+    return [RuntimeKind(name="cloud", target="cloud:Cloud", features={"memory": True})]
+
+
 async def test_what_it_cannot_give_is_refused_before_anything_starts(project: Project) -> None:
     config = RuntimeConfig(resources=RuntimeResources(memory_mb=4096))
-    with pytest.raises(UnsupportedConfigError, match=r"resources\.memory_mb"):
+    plugin = type("Plugin", (), {"hud_runtimes": hookimpl(declare_cloud)})()
+    with (
+        current_host().register(plugin, name="cloud"),
+        pytest.raises(UnsupportedConfigError, match=r"cannot provide resources\.memory_mb; use .*cloud"),
+    ):
         async with LocalRuntime(project.file)(Task(env="demo", id="tell", runtime_config=config)):
             pass
     assert not zygote_table._table

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from hud.errors import RuntimeStartError
 from hud.runtime import folders, linux
+from hud.runtime.able import require
 from hud.runtime.contract import Features, Runtime
 from hud.runtime.gate import gate
 from hud.runtime.importing import forbid_while_importing
@@ -102,7 +103,7 @@ class LocalRuntime:
     @asynccontextmanager
     async def __call__(self, task: Task) -> AsyncIterator[Runtime]:
         """Place `task`'s environment; see `Provider`."""
-        self.features.require(task.runtime_config, runtime="LocalRuntime")
+        require(self.features, task.runtime_config, "LocalRuntime")
         if not self.is_file:
             from hud.runtime.inprocess import served_here
 

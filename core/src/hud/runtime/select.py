@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from hud.errors import PlacementUndecidedError, SourceError, UsageError
+from hud.runtime.able import able_runtimes
 from hud.runtime.contract import Delegate, Features, Provider, Runtime
 from hud.runtime.rerouted import Rerouted, ReroutedDelegate, rerouted
 
@@ -216,13 +217,7 @@ class Placements:
         return [kind.name for kind in self.host.registry.runtimes()]
 
     def _able_names(self, config: RuntimeConfig | None, *, but: str = "") -> list[str]:
-        if config is None:
-            return []
-        return [
-            kind.name
-            for kind in self.host.registry.runtimes()
-            if kind.name not in (but, "tcp") and not Features.from_mapping(kind.features).missing(config)
-        ]
+        return able_runtimes(config, but=but, host=self.host)
 
 
 async def provider_for(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from hud.errors import RuntimeStartError, SourceError
 from hud.runtime import linux
+from hud.runtime.able import require
 from hud.runtime.contract import Features, Runtime
 from hud.runtime.importing import forbid_while_importing
 from hud.runtime.output import OUTPUT
@@ -73,7 +74,7 @@ class SubprocessRuntime:
     @asynccontextmanager
     async def __call__(self, task: Task) -> AsyncIterator[Runtime]:
         """Place `task`'s environment; see `Provider`."""
-        self.features.require(task.runtime_config, runtime="SubprocessRuntime")
+        require(self.features, task.runtime_config, "SubprocessRuntime")
         forbid_while_importing(self.source)
         limits = task.runtime_config.limits if task.runtime_config else None
         timeout_s = (limits.startup_timeout_s if limits else None) or self.ready_timeout
