@@ -260,7 +260,7 @@ class SSHClient:
                 size = (await file.stat()).size or 0
                 if size > LARGEST_READ:
                     raise OSError(27, f"{size} bytes are too many to read at once; use download", path)
-                content: bytes = await file.read()
+                content: bytes = await (file.read(size) if size else file.read())
                 return content
 
     async def read_text(self, path: str, *, timeout_s: float | None = None) -> str:
