@@ -434,17 +434,17 @@ def test_a_served_environment_is_evaluated_by_its_url(hud: Hud, letters: Path) -
     with subprocess.Popen(
         [str(HUD), "serve", "--port", "0"],
         cwd=letters,
-        env={**os.environ, "HUD_TOKEN": "abc"},
+        env={**os.environ, "HUD_TOKEN": "s3cret"},
         stdout=subprocess.PIPE,
         text=True,
     ) as server:
         assert server.stdout is not None
         port = server.stdout.readline().strip().partition("=")[2]
         try:
-            url = f"tcp://127.0.0.1:{port}?token=abc"
+            url = f"tcp://127.0.0.1:{port}?token=s3cret"
             done = hud("eval", "tasks.py", "oracle", "--runtime", url, "--json")
             assert json.loads(done.stdout)["mean_reward"] == 1.0, done.stderr
-            assert "abc" not in "".join(p.read_text() for p in (letters / ".hud" / "jobs").iterdir())
+            assert "s3cret" not in "".join(p.read_text() for p in (letters / ".hud" / "jobs").iterdir())
             by_variable = hud(
                 "eval",
                 "tasks.py",
@@ -452,7 +452,7 @@ def test_a_served_environment_is_evaluated_by_its_url(hud: Hud, letters: Path) -
                 "--runtime",
                 url.partition("?")[0],
                 "--json",
-                env={"HUD_TOKEN": "abc"},
+                env={"HUD_TOKEN": "s3cret"},
             )
             assert json.loads(by_variable.stdout)["mean_reward"] == 1.0, by_variable.stderr
         finally:

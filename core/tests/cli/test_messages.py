@@ -18,9 +18,11 @@ Hud = Callable[..., subprocess.CompletedProcess[str]]
     [
         (["--runtime", "nosuch"], "no installed plugin provides the runtime 'nosuch'"),
         (["--runtime", "modal"], "pip install hud-runtime-modal"),
+        (["--runtime", "tcp://127.0.0.1"], "needs host and port: tcp://host:port"),
+        (["--runtime", "tcp://127.0.0.1:x?token=abc"], "'tcp://127.0.0.1:x' cannot be read"),
     ],
 )
-def test_a_plugin_that_is_not_there_means_nothing_was_started(
+def test_a_runtime_that_cannot_be_means_nothing_was_started(
     hud: Hud, letters: Path, words: list[str], said: str
 ) -> None:
     done = hud("eval", "tasks.py", "oracle", *words)

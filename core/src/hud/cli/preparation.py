@@ -133,12 +133,18 @@ def _placement(request: EvalRequest) -> Any:
 
 
 def runtime_of(text: str | None) -> Any:
-    """Return what `--runtime` means: a name as it is, an address with its token apart."""
+    """Return what `--runtime` means: a name as it is, an address with its token apart.
+
+    Raises:
+        UsageError: the address cannot be read.
+    """
     if text is None or urlsplit(text).scheme not in URL_SCHEMES:
         return text
     from hud.runtime.contract import Runtime
+    from hud.wire.address import ControlUrl
 
     url, params = split_token(text)
+    ControlUrl.parse(url)  # a mistyped one is told before anything starts
     return Runtime(url, params)
 
 
