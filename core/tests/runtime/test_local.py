@@ -376,6 +376,33 @@ async def test_many_at_once_all_start(project: Project) -> None:
     assert len(set(numbers)) == 40
 
 
+async def test_slow_hooks_of_many_run_at_the_same_time(project: Project, tmp_path: Path) -> None:
+    count = 4 * (os.cpu_count() or 1) + 4
+    project.write(f"""
+        import asyncio, os
+        from pathlib import Path
+        from hud.environment import Environment
+
+        env = Environment(name="demo")
+        arrived = Path({str(tmp_path / "arrived")!r})
+
+        @env.initialize
+        async def up():
+            # Ends only once all have come this far.
+            arrived.mkdir(exist_ok=True)
+            (arrived / str(os.getpid())).touch()
+            while len(os.listdir(arrived)) < {count}:
+                await asyncio.sleep(0.01)
+    """)
+    runtime = LocalRuntime(project.file, ready_timeout=60)
+
+    async def place() -> None:
+        async with runtime(row()):
+            pass
+
+    await asyncio.gather(*(place() for _ in range(count)))
+
+
 @pytest.mark.slow
 async def test_two_hundred_starts_one_after_another_leave_nothing(project: Project) -> None:
     runtime = LocalRuntime(project.file)

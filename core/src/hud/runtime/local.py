@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -146,8 +146,7 @@ class LocalRuntime:
         while True:
             zygote = await zygote_table.lease(self.key(), timeout_s, self._tell)
             try:
-                async with zygote.starting():
-                    return zygote, await self._child(zygote, token, timeout_s)
+                return zygote, await self._child(zygote, token, timeout_s)
             except ZygoteGoneError:
                 # It ended between the look at it and the request: it was idle for long, or was killed.
                 zygote_table.retire(zygote)
@@ -160,10 +159,20 @@ class LocalRuntime:
                 raise
 
     async def _child(self, zygote: ZygoteHandle, token: str, timeout_s: float) -> LocalProcess:
-        process = await zygote.start_child(self._request(zygote, token), OUTPUT.get())
+        async with zygote.starting():
+            process = await zygote.start_child(self._request(zygote, token), OUTPUT.get())
+            await self._unless_late(process, process.begun(), timeout_s)
+        await self._unless_late(process, process.ready(), timeout_s)
+        zygote.proved = True
+        return process
+
+    async def _unless_late(
+        self, process: LocalProcess, step: Coroutine[Any, Any, object], timeout_s: float
+    ) -> None:
+        """Await a step of a child's start; end the child where it fails or takes too long."""
         try:
             async with asyncio.timeout(timeout_s):
-                await process.ready()
+                await step
         except TimeoutError:
             late = with_output(f"{self.source} did not serve within {timeout_s:g} s", process.log)
             await shielded(self._end(process, failed=True))
@@ -171,8 +180,6 @@ class LocalRuntime:
         except BaseException:
             await shielded(self._end(process, failed=True))
             raise
-        zygote.proved = True
-        return process
 
     def _request(self, zygote: ZygoteHandle, token: str) -> dict[str, Any]:
         view = {

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,7 @@ class LocalProcess:
         self._channel.setblocking(False)
         self._pidfd = -1
         self._changed = asyncio.Event()
+        self._begun = False
         self._dead = asyncio.Event()
         self._gone = asyncio.Event()
         self._loop.add_reader(channel.fileno(), self._on_channel)
@@ -102,6 +104,10 @@ class LocalProcess:
         who = f"environment process {self.pid or ''}".strip()
         return with_output(f"{who} of {self.name} {how_it_ended(self.exit_code)}", self.log)
 
+    async def begun(self) -> None:
+        """Return once it is in place and begins to run the environment's own code; raises as `ready` does."""
+        await self._until(lambda: self._begun or self.url is not None)
+
     async def ready(self) -> str:
         """Return the url once it serves.
 
@@ -109,7 +115,12 @@ class LocalProcess:
             HudError: the environment's own start failed.
             RuntimeStartError: it ended before it served.
         """
-        while self.url is None:
+        await self._until(lambda: self.url is not None)
+        assert self.url is not None
+        return self.url
+
+    async def _until(self, holds: Callable[[], bool]) -> None:
+        while not holds():
             if self.failed is not None:
                 raise_failure(self.failed, self.log)
             if self.dead:
@@ -118,7 +129,6 @@ class LocalProcess:
                 raise RuntimeStartError(self.obituary())
             self._changed.clear()
             await self._changed.wait()
-        return self.url
 
     async def stop(self, grace_s: float) -> None:
         """Have it stop by itself, or kill it after `grace_s` seconds; returns when nothing of it runs."""
@@ -173,6 +183,8 @@ class LocalProcess:
             self._pidfd = descriptors[0]
             os.set_inheritable(self._pidfd, False)  # descriptors arrive inheritable (unix(7))
             self.pid = _number_of(self._pidfd)
+        elif "begun" in message:
+            self._begun = True
         elif "ready" in message:
             self.url = message["ready"]
         elif "view" in message:

@@ -67,6 +67,7 @@ def _serve(zygote: Zygote, request: dict[str, Any], channel: socket.socket) -> N
             linux.drop_capabilities()
         gc.enable()
         reseed()
+        tell(channel, {"begun": 1})
         environment = zygote.environment
         if environment is None:
             from hud.runtime.preparation import load
