@@ -2,21 +2,27 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hud.agents import create_agent
+from hud.environment import Environment, Mount
 from hud.errors import ConfigError
 from hud.eval import LocalRuntime, Taskset
 from hud.eval.job import Job
+from hud.testing.agent import AgentContract
 from hud.testing.llm import Ask, Call, ModelServer, Turn
+from hud.testing.llm.background import serving
 from hud.types import AgentStep, Task, ToolStep
 
-pytestmark = [pytest.mark.anyio, pytest.mark.sandbox]
+pytestmark = pytest.mark.sandbox
 
 ENV = """
 from hud.environment import Environment
@@ -60,6 +66,26 @@ for turn in range(4):
 """
 
 
+def says_the_word(ask: Ask) -> Turn:
+    found = re.findall(r"Reply with the word (\w+)", "\n".join(m.text for m in ask.messages))
+    return Turn(found[-1] if found else "Nothing to do.")
+
+
+@pytest.mark.slow
+class TestAProgramIsAnAgent(AgentContract):
+    folder: Path
+
+    def equip(self, env: Environment) -> None:
+        root = tempfile.mkdtemp(dir=self.folder)
+        env.workspace(root, mounts=[Mount("ro", str(self.folder / "programs"), "/opt/agents")])
+
+    @pytest.fixture
+    def agent(self, stand_in: Path) -> Iterator[Any]:
+        self.folder = stand_in.parent
+        with serving(says_the_word) as server:
+            yield create_agent("claude_cli", base_url=server.url, program="/opt/agents/claude")
+
+
 @pytest.fixture
 def stand_in(tmp_path: Path) -> Path:
     """A folder with the stand-in as `claude`."""
@@ -90,6 +116,7 @@ def writes_the_note(tool: str, argument: str) -> ModelServer:
     return ModelServer(respond, key="the-real-key")
 
 
+@pytest.mark.anyio
 async def test_a_program_works_inside_and_its_events_become_steps(stand_in: Path, tmp_path: Path) -> None:
     async with writes_the_note("Bash", "command") as server:
         agent = create_agent(
@@ -116,6 +143,7 @@ async def test_a_program_works_inside_and_its_events_become_steps(stand_in: Path
         assert "the-real-key" not in run.trace.model_dump_json()
 
 
+@pytest.mark.anyio
 async def test_a_program_that_is_missing_is_an_error_that_says_what_to_do(
     stand_in: Path, tmp_path: Path
 ) -> None:
@@ -126,6 +154,7 @@ async def test_a_program_that_is_missing_is_an_error_that_says_what_to_do(
         assert "mounts=" in (job.runs[0].error or "")
 
 
+@pytest.mark.anyio
 async def test_a_program_that_fails_is_told_with_its_last_words(stand_in: Path, tmp_path: Path) -> None:
     (stand_in / "claude").write_text("#!/bin/sh\necho 'no such model' >&2\nexit 3\n")
     async with writes_the_note("Bash", "command") as server:
@@ -166,6 +195,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("codex_cli", "gpt-5.4", "exec_command", "cmd", "codex"),
     ],
 )
+@pytest.mark.anyio
 async def test_the_real_programs_do_a_task(
     kind: str, model: str, tool: str, argument: str, binary: str, real: Path, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, ClassVar
 
@@ -30,6 +31,13 @@ class AgentContract(Contract):
 
     echoes: ClassVar[bool] = True
 
+    def equip(self, env: Environment) -> None:
+        """Give the contract's environment what the agent cannot work without (a shell, say); nothing by default."""
+
+    async def _rollout(self, agent: Any, template: str, **args: Any) -> Run:
+        task = Task(env="contract", id=template, args=args)
+        return await rollout(task, agent, runtime=_Here(self.equip))
+
     @pytest.fixture
     def agent(self) -> Any:
         """Supply this: the agent under test."""
@@ -37,7 +45,7 @@ class AgentContract(Contract):
 
     @asynchronous
     async def test_does_a_task_to_its_end(self, agent: Any) -> None:
-        run = await _rollout(agent, "echo", word="moon")
+        run = await self._rollout(agent, "echo", word="moon")
         assert run.error is None
         assert run.trace.status == "completed"
         assert run.grade.graded
@@ -46,7 +54,7 @@ class AgentContract(Contract):
 
     @asynchronous
     async def test_reads_a_prompt_of_messages(self, agent: Any) -> None:
-        run = await _rollout(agent, "conversation", word="moon")
+        run = await self._rollout(agent, "conversation", word="moon")
         assert run.error is None
         if self.echoes:
             assert run.reward == 1.0, f"asked for the word moon, it answered {run.answer!r}"
@@ -55,7 +63,7 @@ class AgentContract(Contract):
     async def test_serves_many_rollouts_at_once_and_mixes_none(self, agent: Any) -> None:
         words = [f"word{number}" for number in range(6)]
         async with asyncio.TaskGroup() as group:
-            running = [group.create_task(_rollout(agent, "echo", word=word)) for word in words]
+            running = [group.create_task(self._rollout(agent, "echo", word=word)) for word in words]
         runs = [task.result() for task in running]
         assert [run.error for run in runs] == [None] * len(runs)
         assert len({id(run.trace) for run in runs}) == len(runs)
@@ -64,27 +72,27 @@ class AgentContract(Contract):
 
     @asynchronous
     async def test_what_it_records_can_be_kept(self, agent: Any) -> None:
-        run = await _rollout(agent, "echo", word="moon")
+        run = await self._rollout(agent, "echo", word="moon")
         kept = json.loads(run.trace.model_dump_json())
         assert len(kept["steps"]) == len(run.trace.steps)
         json.dumps(run.answer)
 
     @asynchronous
     async def test_an_environment_without_capabilities_is_no_trouble(self, agent: Any) -> None:
-        run = await _rollout(agent, "empty")
+        run = await self._rollout(agent, "empty")
         assert run.error is None
 
     @asynchronous
     async def test_can_be_stopped_at_any_moment(self, agent: Any) -> None:
         before = descendants()
         loop = asyncio.get_running_loop()
-        await _rollout(agent, "echo", word="moon")  # the first one imports
+        await self._rollout(agent, "echo", word="moon")  # the first one imports
         began = loop.time()
-        await _rollout(agent, "echo", word="moon")
+        await self._rollout(agent, "echo", word="moon")
         whole_s = loop.time() - began
         for part in (0.0, 0.25, 0.5, 0.75):  # points within a rollout, wherever they fall
             watched = _Watched(agent)
-            running = asyncio.create_task(_rollout(watched, "echo", word="moon"))
+            running = asyncio.create_task(self._rollout(watched, "echo", word="moon"))
             await asyncio.sleep(part * whole_s)
             running.cancel()
             await asyncio.wait([running], timeout=STOPS_WITHIN_S)
@@ -112,12 +120,16 @@ class _Watched:
 class _Here:
     """Serves the contract's environment in this process, one for each rollout."""
 
+    def __init__(self, equip: Callable[[Environment], None]) -> None:
+        self._equip = equip
+
     def __call__(self, task: Task) -> AbstractAsyncContextManager[Runtime]:
-        return served_here(lambda _: _environment(), task)
+        return served_here(lambda _: _environment(self._equip), task)
 
 
-def _environment() -> Environment:
+def _environment(equip: Callable[[Environment], None]) -> Environment:
     env = Environment("contract")
+    equip(env)
 
     @env.template()
     async def echo(word: str) -> Any:
@@ -143,7 +155,3 @@ def _environment() -> Environment:
 
 def _says(answer: Any, word: str) -> float:
     return 1.0 if word in str(answer).split() or str(answer).strip(" .\n") == word else 0.0
-
-
-async def _rollout(agent: Any, template: str, **args: Any) -> Run:
-    return await rollout(Task(env="contract", id=template, args=args), agent, runtime=_Here())

@@ -14,6 +14,7 @@ from pydantic import Field
 from typing_extensions import TypeVar
 
 from hud.agents.base import Agent
+from hud.agents.loop import NO_PROMPT
 from hud.agents.routing import Route, resolve
 from hud.agents.types import AgentConfig
 from hud.errors import AgentFault
@@ -120,7 +121,7 @@ class CLIAgent(Agent[ConfigT], Generic[ConfigT]):
             listener = await shell.forward_remote(proxy.port)
             try:
                 url = f"http://127.0.0.1:{listener.get_port()}"
-                start = self.invocation(prompt, url, proxy.token, home)
+                start = self.invocation(prompt.strip() or NO_PROMPT, url, proxy.token, home)
                 await shell.run(["mkdir", "-p", home], check=True)
                 for path, text in start.files.items():
                     await shell.write_text(path, text)
