@@ -148,7 +148,9 @@ async def test_a_first_start_may_leave_with_hello(serve: Serve, world: World) ->
                 await client.start_task("nothing", {})
 
 
-async def test_another_start_takes_the_place_of_the_one_that_left_with_hello(serve: Serve, world: World) -> None:
+async def test_another_start_takes_the_place_of_the_one_that_left_with_hello(
+    serve: Serve, world: World
+) -> None:
     async with serve() as server, connect(server.url, prestart=("gated_start", {})) as client:
         await world.noted("starting start")
         assert (await client.start_task("echo"))["prompt"] == "say x"
