@@ -141,6 +141,7 @@ def test_nothing_but_results_goes_to_stdout(hud: Hud, letters: Path) -> None:
         (["--task-ids", "*erry"], ["berry", "cherry"]),
         (["--task-ids", "count"], ["berry", "cherry", "plum"]),
         (["--all"], ["berry", "cherry", "plum"]),
+        (["--full"], ["berry", "cherry", "plum"]),
     ],
 )
 def test_rows_are_chosen(hud: Hud, letters: Path, words: list[str], expected: list[str]) -> None:

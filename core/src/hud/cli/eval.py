@@ -10,6 +10,8 @@ import click
 from hud.cli import eval_request
 from hud.errors import UsageError
 
+FULL_STEPS = 100
+
 
 class ConfiguredCommand(click.Command):
     """A command whose defaults come from the folder's configuration files."""
@@ -170,8 +172,7 @@ def _request(ctx: click.Context, given: dict[str, Any]) -> eval_request.EvalRequ
         raise click.UsageError("--task makes a row, --task-ids chooses rows: give one of them", ctx=ctx)
     files = ctx.obj or {}
     config = {**files.get("agents", {}).get(agent, {}), **eval_request.agent_config(given["config"], agent)}
-    full = given["full"]
-    if given["auto_respond"] or full:
+    if given["auto_respond"]:
         config.setdefault("auto_respond", True)
     if given["gateway"]:
         config.setdefault("gateway", True)
@@ -180,13 +181,14 @@ def _request(ctx: click.Context, given: dict[str, Any]) -> eval_request.EvalRequ
         agent=agent,
         model=given["model"],
         config=config,
+        config_if_known=_wishes(given),
         task_ids=eval_request.words(given["task_ids"]),
         template=given["template"],
         template_args=eval_request.json_object(given["template_args"], "--args"),
         limit=given["limit"],
         group=given["group"],
         max_concurrent=given["max_concurrent"],
-        max_steps=given["max_steps"] or (100 if full else None),
+        max_steps=given["max_steps"] or (FULL_STEPS if given["full"] else None),
         max_tokens=given["max_tokens"],
         max_cost_usd=given["max_cost"],
         runtime=_runtime(given),
@@ -204,6 +206,14 @@ def _request(ctx: click.Context, given: dict[str, Any]) -> eval_request.EvalRequ
         dry_run=given["dry_run"],
         debug=given["debug"],
     )
+
+
+def _wishes(given: dict[str, Any]) -> dict[str, Any]:
+    """Return what a model's agent should know of the options too: its own bound on steps is lower than some asked."""
+    wishes: dict[str, Any] = {"auto_respond": True} if given["full"] else {}
+    if given["max_steps"] or given["full"]:
+        wishes["max_steps"] = given["max_steps"] or FULL_STEPS
+    return wishes
 
 
 def _runtime(given: dict[str, Any]) -> str | None:

@@ -21,6 +21,8 @@ class EvalRequest:
     agent: str
     model: str | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
+    config_if_known: Mapping[str, Any] = field(default_factory=dict)
+    """Further configuration that an agent may do without: what --full wishes of a model."""
     task_ids: tuple[str, ...] = ()
     template: str | None = None
     template_args: Mapping[str, Any] = field(default_factory=dict)

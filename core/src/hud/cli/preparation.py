@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
@@ -120,6 +121,9 @@ def _agent(request: EvalRequest, project: Project) -> Any:
         if request.agent != "oracle":
             raise UsageError(f"--source names the oracle's solutions; the agent is {request.agent!r}")
         config["source"] = request.solutions
+    if request.config_if_known:
+        with suppress(UsageError):
+            return agent_named(request.agent, **{**request.config_if_known, **config})
     return agent_named(request.agent, **config)
 
 
