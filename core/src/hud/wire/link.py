@@ -91,6 +91,7 @@ class Link:
             self._death.add_done_callback(self._died)
         deadline = self._loop.time() + ready_timeout
         pause = _FIRST_RETRY_S
+        refusal: Exception | None = None
         while True:
             try:
                 async with asyncio.timeout_at(deadline):
@@ -101,11 +102,12 @@ class Link:
             except LimitReachedError as exc:
                 if not exc.retryable:
                     raise
-                refusal: Exception = exc
+                refusal = exc
             except (OSError, ConnectionLostError) as exc:
                 if isinstance(exc, HudProtocolError):
                     raise
-                refusal = exc
+                if refusal is None or not isinstance(exc, TimeoutError):
+                    refusal = exc  # an answer says more than the silence after it
             if self._loop.time() + pause >= deadline:
                 why = str(refusal) or type(refusal).__name__
                 raise ReadyTimeoutError(
