@@ -14,7 +14,7 @@ from hud.plugins.hookspecs import hookimpl
 from hud.plugins.host import current_host
 from hud.plugins.kinds import RuntimeKind
 from hud.runtime import zygote_table
-from hud.runtime.admission import original_descriptor_limit
+from hud.runtime.admission import local_capacity, original_descriptor_limit
 from hud.runtime.local import LocalRuntime
 from hud.types import RuntimeConfig, RuntimeLimits, RuntimeResources, Task
 from hud.wire.client import connect
@@ -401,6 +401,43 @@ async def test_slow_hooks_of_many_run_at_the_same_time(project: Project, tmp_pat
             pass
 
     await asyncio.gather(*(place() for _ in range(count)))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+async def test_five_hundred_at_once_all_finish_within_bounded_memory(adder: Project) -> None:
+    count = 500
+    if local_capacity().children < count:
+        pytest.skip("this machine cannot hold so many")
+    runtime = LocalRuntime(adder.file, ready_timeout=300)
+    started = 0
+    all_started = asyncio.Event()
+
+    async def rollout(number: int) -> float:
+        nonlocal started
+        task = row("add", a=number, b=1)
+        async with runtime(task) as placed, connect(placed) as client:
+            await client.start_task("add", task.args)
+            started += 1
+            if started == count:
+                all_started.set()
+            await all_started.wait()
+            score: float = (await client.grade(str(number + 1)))["score"]
+            return score
+
+    rollouts = asyncio.gather(*(rollout(number) for number in range(count)))
+    await all_started.wait()
+    held_mb = sum(pss_mb(pid) for pid in [os.getpid(), *descendants()])
+    assert await rollouts == [1.0] * count
+    assert held_mb < 10 * count
+
+
+def pss_mb(pid: int) -> float:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
 
 
 @pytest.mark.slow
