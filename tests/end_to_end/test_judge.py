@@ -27,6 +27,12 @@ async def task(votes: int = 1):
     yield await LLMJudgeGrader.grade(answer=answer, criteria=["is good", ("is bad", 3)], votes=votes)
 
 @env.template()
+async def number_alone():
+    answer = yield "Be good."
+    result = await LLMJudgeGrader.grade(answer=answer, criteria=["is good"])
+    yield result.value
+
+@env.template()
 async def undecided():
     answer = yield "Be good."
     result = await LLMJudgeGrader.grade(answer=answer, criteria=["is odd"])
@@ -67,6 +73,23 @@ async def test_verdicts_come_by_host_calls_and_are_recorded(
         kept = run.trace.model_dump_json() + str(run.grade.raw)
         assert "because" in kept  # the judge's reasons are part of the record
         assert "host-key" not in kept
+
+
+async def test_verdicts_are_on_record_where_the_template_yields_the_number_alone(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with ModelServer(rule) as server:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
+        job = await taskset("number_alone").run(Scripted(said("I am.")), runtime=LocalRuntime(source))
+        [run] = job.runs
+        assert run.reward == 1.0
+        [account] = run.grade.info["judge"]
+        [verdict_] = account["criteria"]
+        assert "| I am." in account["material"]
+        assert verdict_["verdict"] == "MET"
+        assert verdict_["model"] == "claude-haiku-4-5"
+        assert verdict_["prompt_tokens"] > 0
+        assert "criterion_status" in verdict_["raw"][0]
 
 
 async def test_a_judge_that_cannot_decide_is_an_error_and_no_reward(

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from hud.errors import GraderError
-from hud.graders.base import Grader
 from hud.types.grade import SubScore
 from hud.types.messages import Usage
 from hud.types.trace import Trace
+from hud_grader_llm.accounts import AccountableGrader
 from hud_grader_llm.asking import DEADLINE_S, Asker, Judge
 from hud_grader_llm.criteria import Criterion, read_criteria, weighted
 from hud_grader_llm.judging import AT_ONCE, Decision, decide, together
@@ -34,7 +34,7 @@ Explain briefly what in the response decides it, then reply with one JSON object
 {CRITERION.example}"""
 
 
-class LLMJudgeGrader(Grader):
+class LLMJudgeGrader(AccountableGrader):
     """Judges an answer by criteria; `await LLMJudgeGrader.grade(answer=..., criteria=[...])`."""
 
     name: ClassVar[str] = "llm-judge"

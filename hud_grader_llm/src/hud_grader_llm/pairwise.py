@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from hud.errors import GraderError
-from hud.graders.base import Grader
 from hud.types.grade import SubScore
 from hud.types.messages import Usage
+from hud_grader_llm.accounts import AccountableGrader
 from hud_grader_llm.asking import DEADLINE_S, Asker, Judge
 from hud_grader_llm.criteria import Criterion, read_criteria
 from hud_grader_llm.judging import AT_ONCE, Decision, decide, together
@@ -122,7 +122,7 @@ def _ask(criteria: Sequence[Criterion]) -> str:
     return "\n".join([*lines, "", f"Reply with one JSON object only: {CHOICE.example}"])
 
 
-class PairwiseGrader(Grader):
+class PairwiseGrader(AccountableGrader):
     """Scores an answer against another: 1 better, 0.5 as good, 0 worse."""
 
     name: ClassVar[str] = "pairwise"

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from hud.graders.base import Grader
 from hud.graders.text import normalize
 from hud.types.grade import SubScore
+from hud_grader_llm.accounts import AccountableGrader
 from hud_grader_llm.asking import DEADLINE_S, Asker, Judge
 from hud_grader_llm.judging import decide
 from hud_grader_llm.material import MARK, Material, readable
@@ -31,7 +31,7 @@ Explain briefly, then reply with one JSON object only:
 {FORM.example}"""
 
 
-class ReferenceGrader(Grader):
+class ReferenceGrader(AccountableGrader):
     """Scores 1 where an answer says the same as one of the references, else 0."""
 
     name: ClassVar[str] = "reference"
