@@ -78,17 +78,41 @@ def main(control_fd: int, lifeline_fd: int) -> None:
 
 def contain() -> str:
     """Put what this process forks in a pid namespace; return `namespaces`, or `subreaper` where that is refused."""
-    uid, gid = os.getuid(), os.getgid()
     try:
-        if uid == 0:
+        if os.getuid() == 0:
             linux.unshare(linux.NEW_PIDS)
+        elif _user_namespaces_work():
+            _enter_user_namespace()
         else:
-            linux.unshare(linux.NEW_USERS | linux.NEW_PIDS)
-            linux.map_own_ids(uid, gid)
+            raise PermissionError
     except OSError:
         linux.become_subreaper()
         return "subreaper"
     return "namespaces"
+
+
+def _enter_user_namespace() -> None:
+    uid, gid = os.getuid(), os.getgid()
+    linux.unshare(linux.NEW_USERS | linux.NEW_PIDS)
+    linux.map_own_ids(uid, gid)
+
+
+def _user_namespaces_work() -> bool:
+    """Try in a process of its own: some systems let one be made but give no power in it, and there is no way back.
+
+    Source: apparmor_restrict_unprivileged_userns of Ubuntu 23.10 and later.
+    """
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            _enter_user_namespace()
+            linux.unshare(linux.NEW_MOUNTS)
+            linux.follow_mounts_privately()
+            status = 0
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 def _end_adopted() -> None:
