@@ -481,7 +481,7 @@ async def test_a_peer_of_another_protocol_is_named(line: bytes) -> None:
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
         with pytest.raises(ReadyTimeoutError, match="does not speak the protocol"):
-            async with connect(f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}", ready_timeout=3):
+            async with connect(f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}", ready_timeout=1):
                 pass
 
 

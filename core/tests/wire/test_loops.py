@@ -76,7 +76,7 @@ async def garbage(world: World, server: Server, runtime: Runtime) -> None:
 
 
 @pytest.mark.parametrize("check", [sessions, streams, garbage])
-@pytest.mark.parametrize("where", ["tcp", "unix", "tls"])
+@pytest.mark.parametrize("where", ["tcp", "unix", pytest.param("tls", marks=pytest.mark.slow)])
 def test_works_on_uvloop(check: Check, where: str, tmp_path: Path) -> None:
     async def main() -> None:
         world = World()

@@ -272,7 +272,7 @@ class Sessions(RuleBasedStateMachine):
         assert held == {known.id for known in self.known if known.alive}
 
 
-TestSessions = pytest.mark.timeout(600)(Sessions.TestCase)
+TestSessions = pytest.mark.slow(pytest.mark.timeout(600)(Sessions.TestCase))
 TestSessions.settings = settings(
     max_examples=40,
     stateful_step_count=40,
