@@ -109,7 +109,7 @@ async def requests(port: int, floor_port: int) -> list[Row]:
         floor, hello, tasks, ping = await best(
             lambda: one_by_one(lambda: bare.post("hello", {})),
             *(
-                lambda method=method: one_by_one(lambda: channel.post(method, {}))  # type: ignore[misc]
+                lambda method=method: one_by_one(lambda: channel.post(method, {}))
                 for method in ("hello", "tasks.list", "ping")
             ),
         )
