@@ -239,7 +239,7 @@ class JobSession:
                 self._writer.abandoned(run_record(run))
         self.job.ended_because = why
         if self._writer is not None:
-            self._writer.close_within(WEDGED_WRITE_S)
+            self._writer.flush(WEDGED_WRITE_S)
         if self._on_wedged is not None:
             self._on_wedged(stack)
 

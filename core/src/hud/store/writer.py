@@ -45,6 +45,9 @@ class JobWriter:
         self._broken: StoreError | None = None
         self._waiting: list[tuple[dict[str, Any], _Reply | None]] = []
         self._wake = threading.Condition()
+        self._settled = threading.Condition()
+        self._accepted = 0
+        self._handled = 0
         self._closing = False
         self._thread = threading.Thread(target=self._work, name=f"hud-store-{job_id[:8]}", daemon=True)
         self._thread.start()
@@ -77,14 +80,16 @@ class JobWriter:
 
     async def close(self) -> None:
         """Write what is waiting and close the file; safe to call twice."""
-        await asyncio.get_running_loop().run_in_executor(None, self.close_within, None)
-
-    def close_within(self, timeout_s: float | None) -> None:
-        """Do as `close`, from any thread but the writer's, waiting no longer than `timeout_s` seconds."""
         with self._wake:
             self._closing = True
             self._wake.notify()
-        self._thread.join(timeout_s)
+        await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait, on any thread but the writer's, until all told so far is on disk; False after `timeout_s` seconds."""
+        with self._settled:
+            accepted = self._accepted
+            return self._settled.wait_for(lambda: self._handled >= accepted, timeout_s)
 
     def _put(self, record: dict[str, Any], reply: _Reply | None) -> None:
         if self._broken is not None:
@@ -93,12 +98,16 @@ class JobWriter:
             if self._closing:
                 raise StoreError(f"{self.path} is closed")
             self._waiting.append((record, reply))
+            self._accepted += 1
             self._wake.notify()
 
     def _work(self) -> None:
         try:
             while batch := self._next_batch():
                 self._write_batch(batch)
+                with self._settled:
+                    self._handled += len(batch)
+                    self._settled.notify_all()
         finally:
             os.close(self._file)
 
