@@ -193,21 +193,21 @@ class Spawner:
                 except ProcessLookupError:
                     os.kill(leader, number)
             return [leader is not None], []
-        if leader is not None and not since:
-            try:
-                os.killpg(leader, number)
-            except OSError:
-                pass
         if since:
             return [self.end_younger(ident, number, since)], []
+        # Stopped first, the leader starts nothing more; ended last, it is not reported before the rest is gone.
+        kill_all([leader] if leader is not None else [], SIGSTOP)
         mark = self.mark_base - 1 - ident % MARKS
         killed = 0
         for _ in range(20):  # what forks meanwhile is found by the next look
-            found = [pid for pid in self.pids() if self.mark_of(pid) == mark]
-            killed += len(kill_all(found, number))
-            if not found or number != SIGKILL:
+            found = [
+                pid for pid in self.pids() if pid != leader and self.mark_of(pid) == mark and not gone(pid)
+            ]
+            if not found:
                 break
-            self.reap()
+            killed += len(kill_all(found, number))
+            self.until_gone(found)
+        killed += len(kill_all([leader] if leader is not None else [], number))
         return [killed], []
 
     def end_younger(self, ident: int, number: int, since: int) -> int:
@@ -229,7 +229,20 @@ class Spawner:
             if not young:
                 break
             stopped |= set(kill_all(young, SIGSTOP))
-        return len(kill_all(stopped, number))
+        # The shell waits for its own children: they go last, so that none of the rest is seen by what comes next.
+        awaited = {pid for pid in stopped if parent_of(pid) == leader}
+        kill_all(stopped - awaited, number)
+        self.until_gone(stopped - awaited)
+        kill_all(awaited, number)
+        return len(stopped)
+
+    def until_gone(self, pids: Iterable[int]) -> None:
+        """Wait until they have ended, 1 s at most: on a busy machine the dead take their time."""
+        for _ in range(200):
+            self.reap()
+            if all(gone(pid) for pid in pids):
+                return
+            select.select([], [], [], 0.005)
 
     def everything(self, number: int) -> tuple[list[object], list[int]]:
         """Signal every process but this one."""
@@ -590,6 +603,18 @@ def held_by_nobody(folders: list[str]) -> int:
     except (OSError, IndexError, ValueError):
         pass
     return held
+
+
+def parent_of(pid: int) -> int:
+    """Return a process's parent, 0 where it is gone."""
+    fields = stat_fields(pid)
+    return int(fields[1]) if fields else 0
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended, collected or not."""
+    fields = stat_fields(pid)
+    return not fields or fields[0] in (b"Z", b"X")
 
 
 def stat_fields(pid: int) -> list[bytes]:

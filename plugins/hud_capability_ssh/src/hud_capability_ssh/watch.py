@@ -22,7 +22,7 @@ class Watch:
     """Looks every 200 ms while anything runs inside; a sandbox at rest costs nothing.
 
     Memory: the largest processes are killed until the rest fits. Disk: a fall of the file system's free space that
-    could have come from here has the folder measured, and passing the limit ends every process.
+    could have come from here has the folder measured, and growing beyond the limit ends every process.
     """
 
     def __init__(self, sandbox: Sandbox, *, holds_memory: bool, tell: Callable[[str], None]) -> None:
@@ -79,11 +79,13 @@ class Watch:
         if not (over or near) or time.monotonic() < self._not_before:
             return
         began = time.monotonic()
-        before = self._used
+        before = self._used, self._files
         self._free = (free, inodes)
         self._used, self._files = await asyncio.to_thread(measured, self._root)
         self._not_before = time.monotonic() + 4 * (time.monotonic() - began)
-        if (self._used > limit and self._used > before) or self._files > MOST_FILES:
+        # Who is over the limit and does not grow may go on: it may be the one that cleans up.
+        grows = self._used > max(before[0], limit) or self._files > max(before[1], MOST_FILES)
+        if over and grows:
             what = f"{MOST_FILES} files" if self._files > MOST_FILES else f"{limit} bytes"
             self._tell(f"hud: the workspace passed its disk limit of {what}: every process was ended\n")
             await self._sandbox.kill_everything()
