@@ -134,7 +134,7 @@ def test_a_broken_command_plugin_says_so_when_its_command_is_used(site: Any) -> 
         "acme-fly", entry_points={"fly": "fly_plugin"}, files={"fly_plugin.py": f"import nowhere{COMMAND}"}
     )
     done = hud(site, "fly")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "command 'fly' is provided by acme-fly 1.2, which is installed but broken" in done.stderr
     assert "Traceback" not in done.stderr
 

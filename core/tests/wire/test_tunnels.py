@@ -450,6 +450,7 @@ async def test_open_gives_the_plugins_client_once_and_closes_it_with_the_client(
                 assert LineClient.closed == 1
 
 
+@pytest.mark.soak  # takes every descriptor of its process, and with them what else runs there
 async def test_no_descriptor_left_is_a_typed_error_and_passes(serve: Serve, echo: Echo) -> None:
     import resource
 
