@@ -209,7 +209,6 @@ class ControlConnection(FramedConnection):
             self._join(self.server.sessions.open())
         assert self.session is not None
         self.session.start(self, request_id, task_id, args)
-        self.answer_soon = True
 
     def _grade(self, request_id: Any, params: dict[str, Any]) -> None:
         if "answer" not in params:
@@ -296,7 +295,7 @@ class ControlConnection(FramedConnection):
             raise LimitReachedError(
                 frames.OVER_LIMIT, f"a host call of {len(data)} bytes is over the frame limit"
             )
-        self.send(data)
+        self.transport.write(data)
 
 
 def _text(params: Mapping[str, Any], name: str) -> str | None:

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 _BATCH_BYTES = 64 * 1024
 _JSON_STARTS = b'{["-0123456789tfnNI \t\r'
 _LINGER_S = 2.0
-_CORK_S = 0.001
 
 
 class Silent:
@@ -35,13 +34,10 @@ class FramedConnection(asyncio.Protocol):
         "_batch",
         "_batched",
         "_buffer",
-        "_cork_timer",
-        "_corked",
         "_frame_timer",
         "_held",
         "_stalled_at",
         "_unread_timer",
-        "answer_soon",
         "authorized",
         "closing",
         "deciding",
@@ -65,10 +61,6 @@ class FramedConnection(asyncio.Protocol):
         self._buffer: bytearray | None = None
         self._batch: list[bytes] | None = None  # replies to the frames of one read, written at once
         self._batched = 0
-        self.answer_soon = False
-        """Whether work that began in this read may answer in a moment: then its replies leave with that one."""
-        self._corked = b""
-        self._cork_timer: asyncio.TimerHandle | None = None
         self._held = False  # frames wait, for a decision or a slow reader
         self._frame_timer: asyncio.TimerHandle | None = None
         self._unread_timer: asyncio.TimerHandle | None = None
@@ -150,14 +142,8 @@ class FramedConnection(asyncio.Protocol):
             self.frame_received(line)
             if self._batched > _BATCH_BYTES:
                 self._flush()
-        if self.answer_soon and self._batch and not self.closing:
-            self._corked = b"".join(self._batch)
-            self._cork_timer = self.server.loop.call_later(_CORK_S, self.uncork)
-        else:
-            self._flush()
-        self.answer_soon = False
+        self._flush()
         self._batch = None
-        self._batched = 0
         self._account(None)
         if self.closing:
             return
@@ -224,7 +210,7 @@ class FramedConnection(asyncio.Protocol):
                 ),
             )
         if self._batch is None:
-            self.send(data)
+            self.transport.write(data)
         else:
             self._batch.append(data)
             self._batched += len(data)
@@ -234,21 +220,8 @@ class FramedConnection(asyncio.Protocol):
         if batch:
             self._batch = []
             self._batched = 0
-            self.send(batch[0] if len(batch) == 1 else b"".join(batch))
-
-    def send(self, data: bytes) -> None:
-        """Write `data`, after what was kept back."""
-        if self._corked:
-            data, self._corked = self._corked + data, b""
-            assert self._cork_timer is not None
-            self._cork_timer.cancel()
-        if self.transport is not None and data:
-            self.transport.write(data)
-
-    def uncork(self) -> None:
-        """Send what was kept back."""
-        if self._corked:
-            self.send(b"")
+            if self.transport is not None:
+                self.transport.write(batch[0] if len(batch) == 1 else b"".join(batch))
 
     def part(self, request_id: Any, fragment: bytes) -> None:
         """Send a last reply and close."""
@@ -256,7 +229,6 @@ class FramedConnection(asyncio.Protocol):
             return
         self.reply(request_id, fragment)
         self._flush()
-        self.uncork()
         self.closing = True
         if self.transport is not None:
             self.transport.close()
@@ -328,8 +300,6 @@ class FramedConnection(asyncio.Protocol):
         if self._unread_timer is not None:
             self._unread_timer.cancel()
             self._unread_timer = None
-        if self._cork_timer is not None:
-            self._cork_timer.cancel()
 
     def surrender(self) -> tuple[asyncio.Transport, bytes] | None:
         """Give the transport and what was read ahead to a tunnel; None where the peer has gone meanwhile."""
