@@ -30,16 +30,23 @@ class Breaker:
         self.dice = dice
         self.broken = 0
         self.calm = False
+        self.served: set[asyncio.Task[None]] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there, back = await asyncio.open_connection("127.0.0.1", self.port)
-        ways = [
-            asyncio.create_task(self.copy(reader, back, writer)),
-            asyncio.create_task(self.copy(there, writer, back)),
-        ]
-        await asyncio.wait(ways)
-        for end in (writer, back):
-            end.close()
+        task = asyncio.current_task()
+        assert task is not None
+        self.served.add(task)
+        try:
+            there, back = await asyncio.open_connection("127.0.0.1", self.port)
+            try:
+                async with asyncio.TaskGroup() as ways:
+                    ways.create_task(self.copy(reader, back, writer))
+                    ways.create_task(self.copy(there, writer, back))
+            finally:
+                back.close()
+        finally:
+            writer.close()
+            self.served.discard(task)
 
     async def copy(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, other: asyncio.StreamWriter
@@ -76,6 +83,11 @@ async def proxied(port: int, dice: random.Random) -> AsyncIterator[tuple[Breaker
         yield breaker, server.sockets[0].getsockname()[1]
     finally:
         server.close()
+        await asyncio.sleep(0)  # one that was accepted this moment takes its place among those served
+        served = list(breaker.served)
+        for task in served:
+            task.cancel()
+        await asyncio.gather(*served, return_exceptions=True)
 
 
 @pytest.mark.parametrize(
