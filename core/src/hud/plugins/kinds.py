@@ -56,12 +56,21 @@ class CapabilityKind(Declaration):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuntimeKind(Declaration):
-    """A place environments run in. `features` as `hud.runtime.Features` names them; `url_schemes` such as `modal`."""
+    """A place environments run in. `features` as `hud.runtime.Features` names them; `url_schemes` such as `modal`.
+
+    `reaper` names an async `(Sequence[LedgerEntry]) -> list[ReapResult]` that removes what entries of the ledger
+    with this kind's name are about; it is asked only for those that are due (`hud.runtime.reaper`).
+    """
 
     kind: ClassVar[str] = "runtime"
 
     features: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
     url_schemes: tuple[str, ...] = ()
+    reaper: str = ""
+
+    def targets(self) -> dict[str, str]:
+        named = {"target": self.target, "reaper": self.reaper}
+        return {role: target for role, target in named.items() if target}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -145,7 +145,7 @@ def sweep(root: Path) -> list[Path]:
         except OSError:
             # Between mkdtemp and its record: its maker has a minute.
             with contextlib.suppress(OSError):
-                if folder.name.startswith(".new-") and _age_s(folder) > 60:
+                if folder.name.startswith(".new-") and age_s(folder) > 60:
                     remove(folder)
             continue
         if owner_is_dead(record):
@@ -154,10 +154,11 @@ def sweep(root: Path) -> list[Path]:
     return removed
 
 
-def _age_s(folder: Path) -> float:
+def age_s(path: Path) -> float:
+    """Return the seconds since a file or folder was changed."""
     import time
 
-    return time.time() - folder.stat().st_mtime
+    return time.time() - path.stat().st_mtime
 
 
 def keep(folder: Path) -> Path:
