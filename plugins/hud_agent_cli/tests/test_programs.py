@@ -105,12 +105,15 @@ async def run_with(programs: Path, tmp_path: Path, agent: Any, *, count: int = 1
     return await Taskset("work", tasks).run(agent, runtime=LocalRuntime(source))
 
 
-def writes_the_note(tool: str, argument: str) -> ModelServer:
+def writes_the_note(tool: str, argument: str, finish: str | None = None) -> ModelServer:
+    """Return a model that runs one command with `tool`, then says it is done (by another command, `finish`)."""
+
     def respond(ask: Ask) -> Turn:
         if tool in ask.tools and not ask.results:
-            return Turn(
-                "I write it.", [Call(tool, {argument: "echo done > note.txt; env | sort; cat note.txt"})]
-            )
+            command = "echo done > note.txt; env | sort; cat note.txt"
+            return Turn("I write it.", [Call(tool, {argument: command, "description": "Write the note"})])
+        if finish is not None:
+            return Turn("Written.", [Call(tool, {argument: finish})])
         return Turn("Written.")
 
     return ModelServer(respond, key="the-real-key")
@@ -172,11 +175,11 @@ def test_without_a_key_it_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with Claude Code and Codex."""
+    """A folder with the programs of the npm registry."""
     if shutil.which("npm") is None:
         pytest.skip("npm is not installed")
     folder = tmp_path_factory.mktemp("npm")
-    packages = ["@anthropic-ai/claude-code", "@openai/codex"]
+    packages = ["@anthropic-ai/claude-code", "@openai/codex", "@google/gemini-cli", "opencode-ai"]
     command = ["npm", "install", "--silent", "--no-audit", "--no-fund", *packages]
     subprocess.run(command, cwd=folder, check=True, timeout=300)
     for at in (folder, *folder.parents):
@@ -193,6 +196,10 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ("claude_cli", "claude-sonnet-5", "Bash", "command", "claude"),
         ("codex_cli", "gpt-5.4", "exec_command", "cmd", "codex"),
+        ("gemini_cli", "gemini-3.1-pro-preview", "run_shell_command", "command", "gemini"),
+        ("opencode_cli", "some-local-model", "bash", "command", "opencode"),
+        ("opencode_cli", "claude-sonnet-5", "bash", "command", "opencode"),
+        ("opencode_cli", "gemini-3.1-pro-preview", "bash", "command", "opencode"),
     ],
 )
 @pytest.mark.anyio
@@ -200,7 +207,8 @@ async def test_the_real_programs_do_a_task(
     kind: str, model: str, tool: str, argument: str, binary: str, real: Path, tmp_path: Path
 ) -> None:
     async with writes_the_note(tool, argument) as server:
-        url = server.url if kind == "claude_cli" else server.openai_url
+        local = kind == "codex_cli" or model == "some-local-model"
+        url = server.openai_url if local else server.url
         program = f"/opt/agents/node_modules/.bin/{binary}"
         agent = create_agent(kind, model=model, base_url=url, api_key="the-real-key", program=program)
         job = await run_with(real, tmp_path, agent)

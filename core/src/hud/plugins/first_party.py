@@ -76,6 +76,9 @@ DECLARED: dict[str, dict[str, str]] = {
         "gemini": "hud-agent-gemini",
         "claude_cli": "hud-agent-cli",
         "codex_cli": "hud-agent-cli",
+        "gemini_cli": "hud-agent-cli",
+        "opencode_cli": "hud-agent-cli",
+        "mini_swe": "hud-agent-cli",
     },
 }
 """Kind -> name, as it is looked up in the registry -> distribution. Capabilities are named by family."""

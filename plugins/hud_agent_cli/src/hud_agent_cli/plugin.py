@@ -35,4 +35,28 @@ def hud_agents() -> list[AgentKind]:
                 }
             },
         ),
+        AgentKind(
+            name="gemini_cli",
+            target="hud_agent_cli.gemini:GeminiCLIAgent",
+            config="hud_agent_cli.gemini:GeminiCLIConfig",
+            summary="Gemini CLI, run inside the workspace",
+            credentials=("GEMINI_API_KEY",),
+            dialects=("gemini",),
+        ),
+        AgentKind(
+            name="opencode_cli",
+            target="hud_agent_cli.opencode:OpenCodeCLIAgent",
+            config="hud_agent_cli.opencode:OpenCodeCLIConfig",
+            summary="OpenCode, run inside the workspace",
+            credentials=("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY"),
+            dialects=("anthropic", "openai-chat", "gemini"),
+        ),
+        AgentKind(
+            name="mini_swe",
+            target="hud_agent_cli.mini:MiniSWEAgent",
+            config="hud_agent_cli.mini:MiniSWEConfig",
+            summary="mini-swe-agent, run inside the workspace",
+            credentials=("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY"),
+            dialects=("anthropic", "openai-chat", "gemini"),
+        ),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shlex
 import uuid
 from abc import abstractmethod
@@ -10,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
+import anyio
 from pydantic import Field
 from typing_extensions import TypeVar
 
@@ -17,13 +19,14 @@ from hud.agents.base import Agent
 from hud.agents.loop import NO_PROMPT
 from hud.agents.routing import Route, resolve
 from hud.agents.types import AgentConfig
-from hud.errors import AgentFault
+from hud.errors import AgentFault, HudError
 from hud_agent_cli.proxy import ModelProxy
 
 if TYPE_CHECKING:
     from hud.eval.run import Run
 
 INSTALL_S = 600.0
+READ_S = 5.0
 PREFIX = "/tmp/hud-agents"  # noqa: S108 - inside the workspace
 
 
@@ -44,12 +47,16 @@ ConfigT = TypeVar("ConfigT", bound=CLIConfig, default=CLIConfig)
 
 @dataclass(slots=True)
 class Invocation:
-    """How a program is started: its words after the program, variables, files to write first, and what it reads."""
+    """How a program is started: its words after the program, variables, files to write first, and what it reads.
+
+    `told` is a file it writes its events into, as one JSON object, where it has no stream of them.
+    """
 
     words: list[str]
     env: dict[str, str]
     stdin: str
     files: dict[str, str] = field(default_factory=dict)
+    told: str | None = None
 
 
 class Reader:
@@ -76,6 +83,9 @@ class CLIAgent(Agent[ConfigT], Generic[ConfigT]):
     dialect: ClassVar[str] = ""
     binary: ClassVar[str] = ""
     package: ClassVar[str] = ""
+    """What is installed from npm where the program is missing; `installer` replaces that."""
+    installed: ClassVar[str] = ""
+    installer: ClassVar[str] = ""
 
     def __init__(self, config: ConfigT | Mapping[str, Any] | None = None) -> None:
         super().__init__(config)
@@ -90,11 +100,15 @@ class CLIAgent(Agent[ConfigT], Generic[ConfigT]):
         config = self.config
         self.route: Route = resolve(
             config.model,
-            self.dialect,
+            self.speaks(),
             base_url=config.base_url,
             api_key=config.api_key,
             gateway=config.gateway,
         )
+
+    def speaks(self) -> str:
+        """Return the dialect in which the program speaks to its model."""
+        return self.dialect
 
     def with_config(self, overrides: Mapping[str, Any]) -> Any:
         """Return a copy with `overrides`, prepared anew."""
@@ -122,7 +136,8 @@ class CLIAgent(Agent[ConfigT], Generic[ConfigT]):
             try:
                 url = f"http://127.0.0.1:{listener.get_port()}"
                 start = self.invocation(prompt.strip() or NO_PROMPT, url, proxy.token, home)
-                await shell.run(["mkdir", "-p", home], check=True)
+                folders = sorted({home, *(path.rpartition("/")[0] for path in start.files)})
+                await shell.run(["mkdir", "-p", *folders], check=True)
                 for path, text in start.files.items():
                     await shell.write_text(path, text)
                 await self._run(shell, program, start, reader)
@@ -140,13 +155,16 @@ class CLIAgent(Agent[ConfigT], Generic[ConfigT]):
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(_keep(process.stderr, errors))
-                process.stdin.write(start.stdin)
-                process.stdin.write_eof()
+                with contextlib.suppress(BrokenPipeError):  # it ended before it read: its last words say why
+                    process.stdin.write(start.stdin)
+                    process.stdin.write_eof()
                 async for line in process.stdout:
                     _feed(reader, line)
             ended = await process.wait()
         finally:
             process.close()
+            if start.told is not None:
+                await _read_told(shell, start.told, reader)
         reader.end()
         if ended.exit_status != 0 and reader.answer is None and reader.failure is None:
             how = (
@@ -164,24 +182,35 @@ class CLIAgent(Agent[ConfigT], Generic[ConfigT]):
         """
         if self.config.program is not None:
             return self.config.program
-        installed = f"{PREFIX}/node_modules/.bin/{self.binary}"
+        installed = self.installed or f"{PREFIX}/node_modules/.bin/{self.binary}"
+        installer = (
+            self.installer or f"npm install --silent --no-audit --no-fund --prefix {PREFIX} {self.package}"
+        )
         look = f"command -v {self.binary} || {{ test -x {installed} && echo {installed}; }}"
         found = await shell.run(["bash", "-c", look])
         if found.ok and found.stdout.strip():
             return str(found.stdout.strip().splitlines()[-1])
         why = "install=False"
         if self.config.install:
-            made = await shell.run(
-                ["bash", "-c", f"npm install --silent --no-audit --no-fund --prefix {PREFIX} {self.package}"],
-                timeout_s=INSTALL_S,
-            )
+            made = await shell.run(["bash", "-c", installer], timeout_s=INSTALL_S)
             if made.ok:
                 return installed
-            why = f"npm install {self.package} failed: {(made.stderr or made.stdout)[-500:].strip()}"
+            why = f"installing {self.package} failed: {(made.stderr or made.stdout)[-500:].strip()}"
         raise AgentFault(
             f"{self.binary} is not in the workspace ({why}). Mount it (mounts=[Mount('ro', FOLDER)]) and give "
             "program=PATH, put it into the image, or allow the workspace a network"
         )
+
+
+async def _read_told(shell: Any, path: str, reader: Reader) -> None:
+    """Feed what the program wrote down, also where the agent is being cancelled; bounded, since then time is short."""
+    import json
+
+    try:
+        with anyio.move_on_after(READ_S, shield=True):
+            reader.read(json.loads(await shell.read_text(path)))
+    except (HudError, OSError, ValueError):
+        return  # it ended before it wrote any: how it ended says the rest
 
 
 async def _keep(stream: Any, errors: list[str]) -> None:

@@ -105,7 +105,7 @@ class ModelProxy:
 
     def _knows(self, headers: Mapping[str, str]) -> bool:
         bearer = headers.get("authorization", "").removeprefix("Bearer ")
-        given = headers.get("x-api-key") or bearer
+        given = headers.get("x-api-key") or headers.get("x-goog-api-key") or bearer
         return hmac.compare_digest(given.encode(), self.token.encode())
 
     async def _pass_on(
