@@ -46,8 +46,8 @@ def bundle_for(distributions: Iterable[str]) -> Path:
 
     It lies in the user's cache folder and is shared by all containers. Takes some seconds the first time.
     """
-    wanted = sorted(_closure(["hud-core", *distributions]))
-    key = hashlib.sha256(repr([sys.version, *(_identity(name) for name in wanted)]).encode()).hexdigest()[:16]
+    wanted = sorted(closure(["hud-core", *distributions]))
+    key = hashlib.sha256(repr([sys.version, *(identity(name) for name in wanted)]).encode()).hexdigest()[:16]
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hud" / "bundles"
     made = home / f"{sys.implementation.cache_tag}-{key}"
     if made.is_dir():
@@ -118,13 +118,11 @@ def _fill(root: Path, distributions: list[str]) -> None:
 
 def _copy_distribution(name: str, site: Path) -> None:
     """Copy an installed distribution's files; an editable one is built into a wheel first."""
-    found = metadata.distribution(name)
-    direct = found.read_text("direct_url.json") or ""
-    if '"editable": true' in direct.replace('"editable":true', '"editable": true'):
-        source = re.search(r'"url":\s*"file://([^"]+)"', direct)
-        assert source is not None
-        _install_source(Path(source.group(1)), site)
+    source = editable_source(name)
+    if source is not None:
+        _install_source(source, site)
         return
+    found = metadata.distribution(name)
     for file in found.files or ():
         if file.parts[0] == ".." or "__pycache__" in file.parts:
             continue
@@ -135,24 +133,39 @@ def _copy_distribution(name: str, site: Path) -> None:
             shutil.copy2(origin, target)
 
 
+def editable_source(name: str) -> Path | None:
+    """Return the source tree of a distribution that is installed editable, else None."""
+    direct = metadata.distribution(name).read_text("direct_url.json") or ""
+    if "editable" not in direct:
+        return None
+    source = re.search(r'"url":\s*"file://([^"]+)"', direct)
+    return Path(source.group(1)) if source is not None else None
+
+
 def _install_source(source: Path, site: Path) -> None:
     """Build a source tree's wheel without a network and unpack it."""
     from zipfile import ZipFile
 
-    with tempfile.TemporaryDirectory() as folder:
-        done = subprocess.run(
-            [sys.executable, "-c", _BUILD_WHEEL, str(folder)],
-            cwd=source,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise RuntimeStartError(
-                f"cannot build the distribution in {source}: {done.stderr[-2000:].strip()}"
-            )
-        with ZipFile(Path(folder) / done.stdout.strip().splitlines()[-1]) as wheel:
-            wheel.extractall(site)
+    with tempfile.TemporaryDirectory() as folder, ZipFile(built_wheel(source, Path(folder))) as wheel:
+        wheel.extractall(site)
+
+
+def built_wheel(source: Path, folder: Path) -> Path:
+    """Build the wheel of a source tree into `folder`, without a network.
+
+    Raises:
+        RuntimeStartError: it cannot be built; has the end of what its build said.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", _BUILD_WHEEL, str(folder)],
+        cwd=source,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeStartError(f"cannot build the distribution in {source}: {done.stderr[-2000:].strip()}")
+    return folder / done.stdout.strip().splitlines()[-1]
 
 
 _BUILD_WHEEL = "import sys; from hatchling.build import build_wheel; print(build_wheel(sys.argv[1]))"
@@ -216,7 +229,7 @@ def _batches(items: list[str], size: int) -> Iterator[list[str]]:
         yield items[start : start + size]
 
 
-def _closure(names: Iterable[str]) -> set[str]:
+def closure(names: Iterable[str]) -> set[str]:
     """Return the installed distributions `names` need, themselves included, extras and markers honoured."""
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
@@ -247,12 +260,11 @@ _LEFT_OUT = {"rich", "markdown-it-py", "mdurl", "pygments"}
 """What only the command line on the orchestrator's side imports."""
 
 
-def _identity(name: str) -> str:
+def identity(name: str) -> str:
     """Name a distribution's content: its version, and for an editable one the newest change of its source."""
     found = metadata.distribution(name)
-    direct = found.read_text("direct_url.json") or ""
-    source = re.search(r'"url":\s*"file://([^"]+)"', direct)
-    if "editable" in direct and source:
-        newest = max((p.stat().st_mtime_ns for p in Path(source.group(1)).rglob("*.py")), default=0)
+    source = editable_source(name)
+    if source is not None:
+        newest = max((p.stat().st_mtime_ns for p in source.rglob("*.py")), default=0)
         return f"{name} {found.version} {newest}"
     return f"{name} {found.version}"

@@ -77,14 +77,17 @@ class Engine:
         return await self._in_thread(lambda: getattr(self.api, method)(*arguments, **options))
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        if self._limiter is None:
-            self._limiter = anyio.CapacityLimiter(CALLS_IN_FLIGHT)
-
         def guarded() -> T:
             with engine_errors(self.base_url):
                 return work()
 
-        return await to_thread.run_sync(guarded, abandon_on_cancel=True, limiter=self._limiter)
+        return await self.run(guarded)
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Do `work`, several calls or a long one, on one of this engine's threads; its errors come as they are."""
+        if self._limiter is None:
+            self._limiter = anyio.CapacityLimiter(CALLS_IN_FLIGHT)
+        return await to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._limiter)
 
 
 def _knock(base_url: str) -> None:

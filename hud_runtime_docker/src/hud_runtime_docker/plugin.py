@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hud.plugins import hookimpl
-from hud.plugins.kinds import RuntimeKind
+from hud.plugins.kinds import CommandKind, RuntimeKind
 
 
 @hookimpl
@@ -24,5 +24,17 @@ def hud_runtimes() -> list[RuntimeKind]:
             },
             url_schemes=("docker",),
             exports={"hud.eval": {"DockerRuntime": "hud_runtime_docker.runtime:DockerRuntime"}},
+        )
+    ]
+
+
+@hookimpl
+def hud_commands() -> list[CommandKind]:
+    """Declare `hud build`."""
+    return [
+        CommandKind(
+            name="build",
+            target="hud_runtime_docker.command:build",
+            summary="Build an image of an environment.",
         )
     ]
