@@ -284,3 +284,47 @@ async def test_a_blocked_loop_is_reported_with_its_stack_and_ended_at_its_bound(
     assert "in blocks" in stacks[0]
     assert "event loop has been blocked" in caplog.text
     assert "in blocks" in caplog.text
+
+
+async def test_a_record_says_what_shaped_the_result(tmp_path: Path) -> None:
+    source = tmp_path / "env.py"
+    source.write_text(
+        "from hud.environment import Environment\n"
+        "env = Environment('small', version='2.1.0')\n"
+        "@env.template()\n"
+        "async def add(a: int = 1):\n"
+        "    answer = yield f'{a} + 1?'\n"
+        "    yield float(answer == str(a + 1))\n"
+    )
+
+    async def says_two(run: Run) -> str:
+        return "2"
+
+    said: list[Mapping[str, Any]] = []
+
+    class Sink:
+        async def job(self, record: Mapping[str, Any]) -> None:
+            said.append(record)
+
+        async def rollout(self, record: Mapping[str, Any]) -> None:
+            said.append(record)
+
+        async def close(self) -> None: ...
+
+    class Sinks:
+        @hookimpl
+        async def hud_open_sink(self, event: OpenSink) -> Any:
+            return Sink()
+
+    with isolated_host(Sinks()):
+        job = await Taskset.from_file(source).run(says_two, jobs_dir=tmp_path / "jobs")
+    begun, rollout, _ended = said
+    assert list(begun["inputs"]["source"]["files"]) == ["env.py"]
+    assert begun["inputs"]["rows"]["count"] == 1
+    assert begun["inputs"]["versions"]["hud-core"]
+    assert rollout["environment"]["name"] == "small"
+    assert rollout["environment"]["version"] == "2.1.0"
+    assert set(rollout["phases_at"]) == {"place", "connect", "start", "act", "grade", "release"}
+    assert list(rollout["phases_at"].values()) == sorted(rollout["phases_at"].values())
+    kept = Job.load(job.path or "").runs[0]
+    assert (kept.phases_at, kept.environment) == (rollout["phases_at"], rollout["environment"])

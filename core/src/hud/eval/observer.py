@@ -40,7 +40,9 @@ class Observer:
         self._on_started = bool(host.implementations("hud_rollout_started"))
         self._on_finished = bool(host.implementations("hud_rollout_finished"))
 
-    async def job_started(self, rows: int | None, options: Mapping[str, Any]) -> None:
+    async def job_started(
+        self, rows: int | None, options: Mapping[str, Any], inputs: Mapping[str, Any] | None = None
+    ) -> None:
         """Open the sinks, write the job's own record and tell the plugins."""
         job = self._job
         self._sinks = await self._host.open_sinks(OpenSink(job_id=job.id, name=job.name))
@@ -53,6 +55,7 @@ class Observer:
             "agent": job.agent,
             "rows": rows,
             "options": dict(options),
+            "inputs": dict(inputs or {}),
             "started_at": job.started_at,
         }
         if self._writer is not None:
@@ -122,6 +125,11 @@ class Observer:
                     attempt=run.attempt,
                 )
             )
+
+    async def given_back(self, run: Run) -> None:
+        """Tell listeners that a rollout ended before it had done anything; it is not recorded, so it can be run later."""
+        if self._on_finished:
+            await self._tell_finished(run)
 
     async def finished(self, run: Run, *, started: bool = True) -> Place | None:
         """Write the run and wait until it is on disk; then tell sinks and plugins."""

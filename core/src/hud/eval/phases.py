@@ -80,6 +80,7 @@ class Attempt:
         before = task.cancelling()
         self._expired = False
         self.timer.set(deadline, self._expire)
+        self.run.phases_at.setdefault(phase, time.time())
         begun = time.perf_counter()
         try:
             return await work
@@ -116,6 +117,16 @@ async def connect(attempt: Attempt) -> None:
         _ready_seconds(attempt.runtime, attempt.deadlines),
     )
     attempt.run.attach(attempt.client)
+    attempt.run.environment = _environment(attempt.client)
+
+
+def _environment(client: Any) -> dict[str, Any]:
+    """Return what a client's hello said of who serves; a client of another make may not tell."""
+    manifest = getattr(client, "manifest", None)
+    server = getattr(manifest, "server_info", None)
+    if manifest is None or server is None:
+        return {}
+    return {"name": server.name, "version": server.version, "protocol": manifest.protocol_version}
 
 
 def _ready_seconds(runtime: Runtime, deadlines: Deadlines) -> float:
@@ -135,6 +146,7 @@ async def act(attempt: Attempt, seconds: float) -> Failure | None:
     run = attempt.run
     attempt.phase = "act"
     gone = _watched(attempt)
+    run.phases_at["act"] = time.time()
     begun = time.perf_counter()
     try:
         outcome = await call_agent(attempt.agent, run, timer=attempt.timer, seconds=seconds, death=gone)

@@ -38,6 +38,8 @@ def run_record(run: Run) -> dict[str, Any]:
         "attempts": run.attempts,
         "content": trace.content,
         "phases_s": run.phases_s,
+        "phases_at": run.phases_at,
+        "environment": run.environment or None,
         "usage": usage.model_dump() if usage.llm_call_count else None,
         "started_at": run.started_at,
         "ended_at": time.time(),
@@ -91,6 +93,8 @@ def run_of(record: Mapping[str, Any]) -> Run:
     run.problems = [Failure(**problem) for problem in record.get("problems", ())]
     run.attempts = list(record.get("attempts", ()))
     run.phases_s = dict(record.get("phases_s", {}))
+    run.phases_at = dict(record.get("phases_at") or {})
+    run.environment = dict(record.get("environment") or {})
     run.started_at = record.get("started_at", 0.0)
     setup = next((s.task_call for s in run.trace.steps if s.task_call and s.task_call.phase == "setup"), None)
     run.prompt = setup.result.get("prompt") if setup is not None and isinstance(setup.result, dict) else None

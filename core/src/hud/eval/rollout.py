@@ -205,11 +205,12 @@ class Rollout:
                 "attempt": run.attempt,
                 "failure": failure.model_dump(),
                 "phases_s": run.phases_s,
+                "phases_at": run.phases_at,
                 "steps": len(run.trace.steps),
                 "usage": usage.model_dump() if usage.llm_call_count else None,
             }
         )
-        run.phases_s = {}
+        run.phases_s, run.phases_at = {}, {}
         run.prompt, run.bindings, run.failure = None, {}, None
         run.grade = Grade.ungraded()
         run.trace.steps.clear()

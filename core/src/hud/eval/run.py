@@ -40,12 +40,14 @@ class Run:
         "attempts",
         "bindings",
         "connections",
+        "environment",
         "failure",
         "grade",
         "group_id",
         "index",
         "job_id",
         "meter",
+        "phases_at",
         "phases_s",
         "problems",
         "prompt",
@@ -92,7 +94,11 @@ class Run:
         """What ended the rollout early, also where it was graded all the same; None when all went well."""
         self.problems: list[Failure] = []
         """What went wrong beside the result: a teardown that failed, a plugin, a program left behind."""
+        self.environment: dict[str, Any] = {}
+        """`name` and `version` of the environment that served it, and its protocol, as its hello said."""
         self.phases_s: dict[str, float] = {}
+        self.phases_at: dict[str, float] = {}
+        """When each phase of the current try began, in seconds since the epoch."""
         self.started_at = time.time()
         self.meter = meter
         if meter is not None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from hud.errors import ConfigError, UsageError
 from hud.eval.collector import rare_collections
 from hud.eval.deadlines import Deadlines
+from hud.eval.digests import job_inputs
 from hud.eval.failures import Failure
 from hud.eval.job import Job
 from hud.eval.limits import Limits
@@ -219,7 +220,8 @@ class JobSession:
         try:
             count = len(rows) * self.job.group if isinstance(rows, Sized) else None
             with rare_collections(), Watchdog(self._scheduler.is_overdue, self._wedged):
-                await observer.job_started(count, self._described())
+                inputs = await asyncio.to_thread(job_inputs, self._taskset, self.agent)
+                await observer.job_started(count, self._described(), inputs)
                 await self._scheduler.run()
         finally:
             try:
