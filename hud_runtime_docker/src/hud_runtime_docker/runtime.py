@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 from uuid import uuid4
 
 import anyio
@@ -15,10 +15,11 @@ import anyio
 from hud.errors import ConfigError, HudError, RuntimeStartError, UnsupportedConfigError
 from hud.runtime.contract import Features, Runtime
 from hud.types import RuntimeConfig, Task
-from hud_runtime_docker import archive, bundle
+from hud_runtime_docker import archive, bundle, manifest
 from hud_runtime_docker.engine import Engine
 from hud_runtime_docker.labels import labels_for
 from hud_runtime_docker.options import DockerBindMount, host_options, run_options
+from hud_runtime_docker.source_images import SourceImages
 from hud_runtime_docker.watch import Watcher
 
 READY_TIMEOUT_S = 240.0
@@ -31,7 +32,8 @@ class DockerRuntime:
     """Places each rollout in a container of its own.
 
     `image` serves an environment by itself (its command is `hud serve`), or, with `source="env.py"`, is any
-    image at all: a self-contained server is mounted into it. A row's `runtime_config` overrides `runtime_config`.
+    image at all: a self-contained server is mounted into it. Without an image, one is built of the row's (or the given)
+    source, as `hud build` does, on `base`. A row's `runtime_config` overrides `runtime_config`.
     `run_args` are options of `docker run`; `env_vars` variables of the container; `port` the control port inside.
 
     Raises (when a rollout is placed):
@@ -57,6 +59,7 @@ class DockerRuntime:
         env_vars: Mapping[str, str] | None = None,
         distributions: Iterable[str] | None = None,
         engine: Engine | str | None = None,
+        base: str | None = None,
     ) -> None:
         if source is not None and not Path(source).exists():
             raise ConfigError(
@@ -71,6 +74,25 @@ class DockerRuntime:
         self.env_vars = dict(env_vars or {})
         self.distributions = None if distributions is None else tuple(distributions)
         self.engine = engine if isinstance(engine, Engine) else Engine(engine)
+        self._images = SourceImages(self.engine, source=self.source, base=base, port=port)
+
+    async def __aenter__(self) -> Self:
+        self._images.forget()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    async def prepare(self, task: Task) -> None:
+        """Build the image of a row that names none, unless one of the same content is there."""
+        await self._image(task, self.runtime_config.with_overrides(task.runtime_config))
+
+    async def _image(self, task: Task, config: RuntimeConfig) -> str:
+        return config.image or self.image or await self._images.image_for(task)
+
+    def _mounted(self, config: RuntimeConfig) -> Path | None:
+        """Return the source that is put into a foreign image; a built image has it in it."""
+        return self.source if config.image or self.image else None
 
     def __repr__(self) -> str:
         return f"DockerRuntime({self.image!r})"
@@ -83,11 +105,7 @@ class DockerRuntime:
         """
         config = self.runtime_config.with_overrides(task.runtime_config)
         self.features.require(config, runtime="docker")
-        image = config.image or self.image
-        if image is None:
-            raise UnsupportedConfigError(
-                f"task {task.slug!r} names no image; give DockerRuntime('my-env'), or runtime_config.image"
-            )
+        image = await self._image(task, config)
         startup_s = (config.limits and config.limits.startup_timeout_s) or READY_TIMEOUT_S
         token = secrets.token_hex(32)
         watcher: Watcher | None = None
@@ -99,7 +117,7 @@ class DockerRuntime:
             with anyio.CancelScope(shield=True):
                 created = await self.engine.call("create_container", name=name, **options)
             container = str(created["Id"])
-            await self._furnish(container, image, token)
+            await self._furnish(container, image, token, self._mounted(config))
             watcher = Watcher(self.engine, container)
             try:
                 with anyio.fail_after(startup_s):
@@ -131,14 +149,17 @@ class DockerRuntime:
         }
         mounts = list(self.bind_mounts)
         command: list[str] | None = None
-        if self.source is not None:
+        source = self._mounted(config)
+        if source is not None:
             folder = await anyio.to_thread.run_sync(bundle.bundle_for, self._bundled())
             mounts.append(DockerBindMount(str(folder), bundle.GUEST))
             environment = bundle.environment() | environment
-            guest = SOURCE_FOLDER if self.source.is_dir() else f"{SOURCE_FOLDER}/{self.source.name}"
+            guest = SOURCE_FOLDER if source.is_dir() else f"{SOURCE_FOLDER}/{source.name}"
             serve = ("-m", "hud.environment.server", guest, "--env", task.env, "--host", "0.0.0.0")  # noqa: S104
             command = bundle.command(*serve, "--port", str(self.port))
-        await self.engine.call("inspect_image", image)
+        known = await self.engine.call("inspect_image", image)
+        if source is None:
+            manifest.check(known["Config"].get("Labels"), task, image)
         host_config = await self.engine.call(
             "create_host_config",
             **host_options(config, given, mounts, port=self.port),
@@ -154,7 +175,7 @@ class DockerRuntime:
             "host_config": host_config,
             "hostname": given.hostname or "env",
             "user": given.user,
-            "working_dir": given.workdir or (SOURCE_FOLDER if self.source else None),
+            "working_dir": given.workdir or (SOURCE_FOLDER if source else None),
             "entrypoint": command or ([given.entrypoint] if given.entrypoint else None),
         }
         return {key: value for key, value in options.items() if value is not None}
@@ -168,13 +189,13 @@ class DockerRuntime:
         named = {point.dist.name for point in entry_points(group="hud") if point.dist is not None}
         return tuple(sorted(n for n in named if n.startswith(("hud-capability-", "hud-grader-"))))
 
-    async def _furnish(self, container: str, image: str, token: str) -> None:
+    async def _furnish(self, container: str, image: str, token: str, source: Path | None) -> None:
         """Put token and source into the container before anything runs in it."""
         uid, gid = await self._user_ids(container, image)
         secret = archive.secret_file(TOKEN_FILE, token, uid=uid, gid=gid)
         await self.engine.call("put_archive", container, "/", secret)
-        if self.source is not None:
-            folder = self.source if self.source.is_dir() else self.source.parent
+        if source is not None:
+            folder = source if source.is_dir() else source.parent
             tree = await anyio.to_thread.run_sync(
                 lambda: archive.source_tree(folder, SOURCE_FOLDER, uid=uid, gid=gid)
             )
