@@ -39,12 +39,15 @@ def secret_file(path: str, content: str, *, uid: int, gid: int) -> bytes:
     return buffer.getvalue()
 
 
-def source_tree(folder: Path, guest: str, *, uid: int, gid: int) -> bytes:
-    """Return an archive for `/` with `folder` under `guest`, owned by `uid`, without caches and version control.
+def source_tree(source: Path, guest: str, *, uid: int, gid: int) -> bytes:
+    """Return an archive for `/` with the folder of `source` under `guest`, without caches and version control.
+
+    All of it is owned by `uid`.
 
     Raises:
         UnsupportedConfigError: it is over 200 MB; an image is the right form then.
     """
+    folder = source if source.is_dir() else source.parent
     buffer = io.BytesIO()
     total = 0
     with tarfile.open(fileobj=buffer, mode="w") as archive:

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import anyio
 
-from hud.errors import ConfigError, HudError, RuntimeStartError, UnsupportedConfigError
+from hud.errors import ConfigError, HudError, RuntimeStartError
 from hud.runtime.contract import Features, Runtime
 from hud.types import RuntimeConfig, Task
 from hud_runtime_docker import archive, bundle, manifest
@@ -195,9 +195,8 @@ class DockerRuntime:
         secret = archive.secret_file(TOKEN_FILE, token, uid=uid, gid=gid)
         await self.engine.call("put_archive", container, "/", secret)
         if source is not None:
-            folder = source if source.is_dir() else source.parent
             tree = await anyio.to_thread.run_sync(
-                lambda: archive.source_tree(folder, SOURCE_FOLDER, uid=uid, gid=gid)
+                lambda: archive.source_tree(source, SOURCE_FOLDER, uid=uid, gid=gid)
             )
             await self.engine.call("put_archive", container, "/", tree)
 

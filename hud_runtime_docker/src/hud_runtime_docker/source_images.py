@@ -57,10 +57,9 @@ class SourceImages:
     async def _build(self, source: Path) -> str:
         from hud_runtime_docker.build import BuildRequest, build, image_name, plan
 
-        folder = source if source.is_dir() else source.parent
         request = BuildRequest(source, base=self._base, port=self._port)
         digest = (await asyncio.to_thread(plan, request)).digest
-        request.tags = (f"{REPOSITORY}/{image_name(folder.name)}:{digest[:12]}",)
+        request.tags = (f"{REPOSITORY}/{image_name(request.folder.name)}:{digest[:12]}",)
         return (await build(self._engine, request, _say)).id
 
 
