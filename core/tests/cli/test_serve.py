@@ -32,7 +32,7 @@ def _serving(folder: Path, *words: str, **options: Any) -> Iterator[tuple[subpro
     ) as process:
         assert process.stdout is not None
         try:
-            line = process.stdout.readline()
+            line = next((line for line in process.stdout if line != "\n"), "")  # it begins a line of its own
             assert line.startswith("HUD_SERVE_PORT="), process.stderr.read() if process.stderr else line
             yield process, int(line.partition("=")[2])
         finally:
@@ -162,3 +162,38 @@ def test_a_source_that_raises_shows_its_author_the_line(letters: Path) -> None:
     assert "KeyError" in done.stderr
     assert "hud/cli" not in done.stderr
     assert done.stdout == ""
+
+
+def test_isolated_sessions_survive_one_that_ends_its_process(letters: Path) -> None:
+    with (letters / "env.py").open("a", encoding="utf-8") as file:
+        file.write(
+            "\n\n@env.template()\nasync def leave():\n    __import__('os')._exit(7)\n    yield 'never'\n"
+        )
+    with _serving(letters, "--isolate") as (process, port):
+        (left,) = _ask(port, {"method": "tasks.start", "params": {"id": "leave"}})
+        started, graded = _ask(
+            port,
+            {"method": "tasks.start", "params": {"id": "count", "args": {"word": "berry"}}},
+            {"method": "tasks.grade", "params": {"answer": "2"}},
+        )
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 0
+    assert left["error"]["data"]["type"] == "RuntimeDiedError"
+    assert "exited with status 7" in left["error"]["message"]
+    assert started["result"]["prompt"] == "How many r in berry?"
+    assert graded["result"]["score"] == 1.0
+    assert "serving letters" in errors
+
+
+def test_a_factory_with_arguments_cannot_be_isolated(letters: Path) -> None:
+    done = subprocess.run(
+        [str(HUD), "serve", "--isolate", "--arg", "a=1"],
+        check=False,
+        cwd=letters,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert "--isolate" in done.stderr

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,22 +12,9 @@ import click
 from hud.errors import UsageError
 
 if TYPE_CHECKING:
-    from hud.environment.author import AuthorLoop
-    from hud.environment.env import Environment
+    from hud.environment.announce import Announcer
+    from hud.environment.serve import Listening
     from hud.wire.server import Server
-
-LOOPBACK = ("127.", "localhost", "::1")
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where to listen: `unix` alone, or host and port (0: any free one). `token` None lets everybody in."""
-
-    host: str
-    port: int
-    unix: Path | None
-    token: str | None
-    debug: bool
 
 
 @click.command()
@@ -44,6 +26,9 @@ class Address:
 )
 @click.option("--unix", type=click.Path(path_type=Path), help="Listen on this unix socket instead.")
 @click.option("--arg", "args", multiple=True, metavar="K=V", help="Argument of a factory; repeatable.")
+@click.option(
+    "--isolate", is_flag=True, help="Give each session a process, and a view of the project, of its own."
+)
 @click.option("--no-auth", is_flag=True, help="Let in whoever reaches the address, without a token.")
 @click.option("--debug", is_flag=True, help="Send tracebacks of author code to clients.")
 @click.option("--verbose", "-v", count=True, help="Log what happens; -vv everything.")
@@ -54,6 +39,7 @@ def serve(
     port: int,
     unix: Path | None,
     args: tuple[str, ...],
+    isolate: bool,
     no_auth: bool,
     debug: bool,
     verbose: int,
@@ -62,118 +48,86 @@ def serve(
 
     MODULE is a file (env.py), a folder, env:attribute, or pkg.module:factory. HUD_SERVE_PORT=PORT is printed
     on stdout once it accepts connections. On a terminal a fresh token is made and printed once in the url.
+
+    With --isolate, author code that blocks, crashes or exits ends its own session and no other.
     """
-    from hud.cli.eval_request import pairs
+    from hud.environment.announce import Announcer
+    from hud.environment.serve import Listening, decide_token
     from hud.wire.auth import take_delivered_token
 
     _log(verbose)
+    announcer = Announcer()
     # The token leaves the environment before author code is imported.
-    token = _token(take_delivered_token(), no_auth=no_auth, host=host, unix=unix)
-    from hud.environment.loading import load_environment
+    token = decide_token(
+        take_delivered_token(),
+        no_auth=no_auth,
+        on_terminal=announcer.on_terminal,
+        host=host,
+        unix_path=unix,
+    )
+    listening = Listening(host=host, port=port, unix_path=unix, token=token, debug=debug)
     from hud.plugins.hudfile import load_hudfile
 
     load_hudfile()
-    env = load_environment(module, name=name, args=pairs(args, "--arg"))
-    run(env, Address(host=host, port=port, unix=unix, token=token, debug=debug))
-
-
-def run(env: Environment, address: Address) -> None:
-    """Serve `env` with its code on this thread, until SIGINT or SIGTERM."""
-    from hud.environment.author import run_beside
-
-    stop = Stop()
-    with stop.on_signals():
-
-        async def main(author: AuthorLoop) -> None:
-            from hud.environment.service import serving
-            from hud.wire.server import start_server
-            from hud.wire.settings import ServerSettings
-
-            stop.attach(asyncio.get_running_loop())
-            async with serving(env, author=author) as service:
-                server = await start_server(
-                    service,
-                    host=address.host,
-                    port=address.port,
-                    unix_path=address.unix,
-                    token=address.token,
-                    settings=ServerSettings(debug=address.debug),
-                )
-                try:
-                    _announce(env, server, address)
-                    await stop.wait()
-                finally:
-                    await server.close()
-
-        run_beside(main)
+    if not isolate:
+        _serve_here(module, name, args, listening, announcer)
+    elif args:
+        raise UsageError(
+            "--isolate serves what a file declares: --arg, for a factory, cannot be given with it"
+        )
+    else:
+        _serve_isolated(module, name, listening, announcer)
     click.echo("stopped", err=True)
 
 
-class Stop:
-    """Ends serving at the first SIGINT or SIGTERM; a second ends the process."""
+def _serve_here(
+    module: str, name: str | None, args: tuple[str, ...], listening: Listening, announcer: Announcer
+) -> None:
+    """Serve with the author's code in this process, on this thread."""
+    from hud.cli.eval_request import pairs
+    from hud.environment.loading import load_environment
+    from hud.environment.serve import serve_until_stopped
 
-    def __init__(self) -> None:
-        self._event = asyncio.Event()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._asked = False
+    env = load_environment(module, name=name, args=pairs(args, "--arg"))
 
-    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Say which loop waits; a signal that came before counts."""
-        self._loop = loop
-        if self._asked:
-            self._event.set()
+    def announced(server: Server) -> None:
+        _say(env.name, len(env.templates), server, listening, announcer)
+        for backing in env.backings:
+            enter = getattr(backing, "how_to_enter", None)  # a shell's command line, say
+            if enter is not None:
+                click.echo(f"{backing.name}: {enter()}", err=True)
 
-    async def wait(self) -> None:
-        """Return once asked to stop."""
-        await self._event.wait()
-
-    @contextmanager
-    def on_signals(self) -> Iterator[None]:
-        """Take SIGINT and SIGTERM within the context."""
-        before = {number: signal.signal(number, self._arrived) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _arrived(self, number: int, frame: object) -> None:  # noqa: ARG002 - the signature of a handler
-        if self._asked:
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-        self._asked = True
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._event.set)
+    serve_until_stopped(env, listening, announcer, announced)
 
 
-def _token(delivered: str | None, *, no_auth: bool, host: str, unix: Path | None) -> str | None:
-    """Return the token that is required: the one delivered, none with --no-auth, a fresh one on a terminal."""
-    from hud.wire.auth import new_token
+def _serve_isolated(module: str, name: str | None, listening: Listening, announcer: Announcer) -> None:
+    """Serve with the author's code in a process for each session."""
+    import asyncio
 
-    if no_auth:
-        if delivered:
-            raise UsageError("a token was delivered to this process, and --no-auth given: choose one")
-        return None
-    if delivered:
-        return delivered
-    if sys.stdout is not None and sys.stdout.isatty():
-        return new_token()
-    if unix is None and not host.startswith(LOOPBACK):
-        click.echo(f"warning: {host} is served without a token: whoever reaches it can grade", err=True)
-    return None
+    from hud.environment.serve import serve_service
+    from hud.environment.stopping import Stop
+    from hud.runtime.isolated import isolated
+
+    stop = Stop()
+
+    async def main() -> None:
+        async with isolated(module, env=name) as service:
+
+            def announced(server: Server) -> None:
+                _say(service.name, len(service.task_entries()), server, listening, announcer)
+
+            await serve_service(service, listening, announcer, stop, announced)
+
+    with stop.on_signals():
+        asyncio.run(main())
 
 
-def _announce(env: Environment, server: Server, address: Address) -> None:
-    print(f"HUD_SERVE_PORT={server.port}", flush=True)
+def _say(name: str, templates: int, server: Server, listening: Listening, announcer: Announcer) -> None:
     shown = server.url
-    if address.token is not None and sys.stdout.isatty():
-        shown = f"{server.url}?token={address.token}"
-    templates = "1 template" if len(env.templates) == 1 else f"{len(env.templates)} templates"
-    click.echo(f"serving {env.name} ({templates}) at {shown}; Ctrl-C ends it", err=True)
-    for backing in env.backings:
-        enter = getattr(backing, "how_to_enter", None)  # a shell's command line, say
-        if enter is not None:
-            click.echo(f"{backing.name}: {enter()}", err=True)
+    if listening.token is not None and announcer.on_terminal:
+        shown = f"{server.url}?token={listening.token}"
+    counted = "1 template" if templates == 1 else f"{templates} templates"
+    click.echo(f"serving {name} ({counted}) at {shown}; Ctrl-C ends it", err=True)
 
 
 def _log(verbose: int) -> None:

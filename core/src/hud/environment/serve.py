@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from hud.environment.announce import Announcer
 from hud.environment.author import AuthorLoop, run_beside
 from hud.environment.service import serving
+from hud.environment.stopping import Stop
 from hud.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from hud.environment.env import Environment
     from hud.wire.server import Server
+    from hud.wire.service import Service
 
 log = logging.getLogger("hud.environment")
 
@@ -76,24 +77,45 @@ def serve(env: Environment, host: str = "127.0.0.1", port: int = 0) -> None:
     serve_until_stopped(env, Listening(host=host, port=port, token=token), announcer)
 
 
-def serve_until_stopped(env: Environment, listening: Listening, announcer: Announcer) -> None:
-    """Serve on a second thread, author code on this one, until SIGINT or SIGTERM; a second one ends the process."""
-    stop = _Stop()
+def serve_until_stopped(
+    env: Environment,
+    listening: Listening,
+    announcer: Announcer,
+    announced: Callable[[Server], None] | None = None,
+) -> None:
+    """Serve on a second thread, author code on this one, until SIGINT or SIGTERM; a second one ends the process.
+
+    `announced` is called once the port has been; without it a token is printed where there is a terminal.
+    """
+    stop = Stop()
+
+    def tell_url(server: Server) -> None:
+        if announcer.on_terminal and listening.token is not None:
+            announcer.line(f"{server.url}?token={listening.token}")
 
     async def main(author: AuthorLoop) -> None:
-        stop.attach(asyncio.get_running_loop())
         async with serving(env, author=author) as service:
-            server = await _listen(service, listening)
-            try:
-                announcer.ready(server.port)
-                if announcer.on_terminal and listening.token is not None:
-                    announcer.line(f"{server.url}?token={listening.token}")
-                await stop.wait()
-            finally:
-                await server.close()
+            await serve_service(service, listening, announcer, stop, announced or tell_url)
 
     with stop.on_signals():
         run_beside(main)
+
+
+async def serve_service(
+    service: Service,
+    listening: Listening,
+    announcer: Announcer,
+    stop: Stop,
+    announced: Callable[[Server], None],
+) -> None:
+    """Serve what is started, on the running loop, until `stop`."""
+    server = await _listen(service, listening)
+    try:
+        announcer.ready(server.port)
+        announced(server)
+        await stop.wait()
+    finally:
+        await server.close()
 
 
 async def bind(env: Environment, host: str = "127.0.0.1", port: int = 0, **options: Any) -> BoundServer:
@@ -160,7 +182,7 @@ class BoundServer:
         await self.wait_closed()
 
 
-async def _listen(service: Any, listening: Listening) -> Server:
+async def _listen(service: Service, listening: Listening) -> Server:
     from hud.wire.server import start_server
     from hud.wire.settings import ServerSettings
 
@@ -172,41 +194,3 @@ async def _listen(service: Any, listening: Listening) -> Server:
         token=listening.token,
         settings=ServerSettings(debug=listening.debug),
     )
-
-
-class _Stop:
-    """Set by the first SIGINT or SIGTERM, which Python delivers to the main thread, author code or not."""
-
-    def __init__(self) -> None:
-        self._event = asyncio.Event()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._asked = False
-
-    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Say which loop waits; a signal that came before counts."""
-        self._loop = loop
-        if self._asked:
-            self._event.set()
-
-    async def wait(self) -> None:
-        """Return once asked to stop."""
-        await self._event.wait()
-
-    @contextmanager
-    def on_signals(self) -> Iterator[None]:
-        """Take SIGINT and SIGTERM within the context."""
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        before = {number: signal.signal(number, self._arrived) for number in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _arrived(self, number: int, _frame: object) -> None:
-        if self._asked:
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-        self._asked = True
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._event.set)

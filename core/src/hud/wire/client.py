@@ -17,7 +17,7 @@ from hud.wire.hostcalls import HostModel
 from hud.wire.link import Link, within
 from hud.wire.local import LocalClient
 from hud.wire.manifest import Manifest
-from hud.wire.settings import ClientSettings
+from hud.wire.settings import SESSION_STREAMS, ClientSettings
 from hud.wire.streams import TunnelOpener
 
 if TYPE_CHECKING:
@@ -85,15 +85,17 @@ class HudClient:
         self._link.renew(manifest)
         return manifest
 
+    def _tunnel(self, name: str) -> TunnelOpener:
+        own = SESSION_STREAMS in self.manifest.features
+        return TunnelOpener(
+            self._link.url, self._link.params, self._link.opener, name, self.session_id if own else None
+        )
+
     def _capabilities(self) -> Bindings:
         if self._bindings is None:
             self._bindings = Bindings(
                 lambda: self.manifest.bindings,
-                lambda capability: (
-                    None
-                    if is_public(capability.url)
-                    else TunnelOpener(self._link.url, self._link.params, self._link.opener, capability.name)
-                ),
+                lambda capability: None if is_public(capability.url) else self._tunnel(capability.name),
                 lambda capability: not is_public(capability.url),
                 self.settings.open_attempts,
             )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, cast
 
 from hud.errors import (
     ConnectionLostError,
@@ -20,7 +20,10 @@ from hud.wire.framing import SILENT, FramedConnection
 from hud.wire.hostcalls import FEATURE as HOST_CALLS
 
 if TYPE_CHECKING:
+    import asyncio
+
     from hud.wire.server import Server
+    from hud.wire.service import PlacedSession
     from hud.wire.session import Session
 
 log = logging.getLogger("hud.wire")
@@ -108,6 +111,9 @@ class ControlConnection(FramedConnection):
                 raise bad_params(f"{next(iter(egress))} belong to the hello that opens a session")
             self._resume(request_id, wanted, features)
             return
+        if self.server.places_sessions:
+            self._place(request_id, session, egress, features)
+            return
         if session is None:
             session = self.server.sessions.open()
             try:
@@ -129,7 +135,7 @@ class ControlConnection(FramedConnection):
                 continue
             if type(value) is not list:
                 raise bad_params(f"{name} must be an array, not {frames.kind_of(value)}")
-            if getattr(self.server.service, "allow_egress", None) is None:
+            if not (self.server.places_sessions or hasattr(self.server.service, "allow_egress")):
                 raise bad_params(f"{name} is not allowed by this environment; leave it empty")
             asked[name] = value
         return asked
@@ -145,7 +151,38 @@ class ControlConnection(FramedConnection):
         self.authorized = True
         if features:
             self.features = features
-        self.reply(request_id, self.server.manifest.hello(session.id))
+        own = cast("PlacedSession", session.opened()).bindings() if self.server.places_sessions else None
+        self.reply(request_id, self.server.manifest.hello(session.id, own))
+
+    def _place(
+        self, request_id: Any, held: Session | None, egress: Mapping[str, Any], features: frozenset[str]
+    ) -> None:
+        """Answer `hello` once the session's own environment is there; frames wait until then."""
+        session = held or self.server.sessions.open()
+        self.authorized = True  # its token was right: from here on it waits for us
+        self.features = features or self.features
+        if held is None:
+            self._join(session)
+        side = cast("PlacedSession", session.opened())
+        self.deciding = True
+        self.hold()
+
+        def placed(placing: asyncio.Task[Exception | None]) -> None:
+            self.deciding = False
+            if placing.cancelled() or self.session is not session:
+                return  # the server closes, or the peer has left
+            failure = placing.result()
+            if failure is None:
+                self._welcome(request_id, session, features)
+            else:
+                if held is None:
+                    self.session = None
+                    session.end("it could not be placed")
+                fragment = failure_fragment(failure, "connect", debug=self.server.settings.debug)
+                self.reply(request_id, fragment)
+            self.release()
+
+        self.server.sessions.spawn(_failure_of(side.place(egress))).add_done_callback(placed)
 
     def _resume(self, request_id: Any, wanted: str, features: frozenset[str]) -> None:
         session = self.server.sessions.find(wanted)
@@ -246,11 +283,12 @@ class ControlConnection(FramedConnection):
         name = params.get("capability")
         if type(name) is not str:
             raise bad_params(f"capability must be a name, a string, not {frames.kind_of(name)}")
+        session_id = _text(params, "session_id")
         self.authorized = True
         self.deciding = True
         self.hold()
         self.stop_clock()
-        self.server.open_tunnel(self, request_id, name)
+        self.server.open_tunnel(self, request_id, name, session_id)
 
     def superseded(self) -> None:
         """Close: another connection has taken the session over."""
@@ -296,6 +334,15 @@ class ControlConnection(FramedConnection):
                 frames.OVER_LIMIT, f"a host call of {len(data)} bytes is over the frame limit"
             )
         self.transport.write(data)
+
+
+async def _failure_of(work: Coroutine[Any, Any, None]) -> Exception | None:
+    """Return what `work` raised, for the reply."""
+    try:
+        await work
+    except Exception as exc:  # noqa: BLE001 - an environment that cannot be made; its hello is refused with it
+        return exc
+    return None
 
 
 def _text(params: Mapping[str, Any], name: str) -> str | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hud.errors import HudProtocolError
 from hud.types import Capability
 from hud.wire import frames
-from hud.wire.settings import PROTOCOL, SERVER_FEATURES
+from hud.wire.settings import PROTOCOL, SERVER_FEATURES, SESSION_STREAMS
 
 if TYPE_CHECKING:
     from hud.wire.service import Service
@@ -54,11 +54,15 @@ class Manifest:
 class ManifestBytes:
     """The replies to `hello` and `tasks.list`, made once and again when the service's answers change."""
 
-    __slots__ = ("_bindings", "_entries", "_hello", "_limits", "_needs_token", "_service", "_tasks")
+    __slots__ = ("_bindings", "_entries", "_features", "_hello", "_limits", "_service", "_tasks")
 
     def __init__(self, service: Service, settings: ServerSettings, *, needs_token: bool) -> None:
         self._service = service
-        self._needs_token = needs_token
+        self._features = [*SERVER_FEATURES]
+        if needs_token:
+            self._features.append("token")
+        if getattr(service, "places_sessions", False):
+            self._features.append(SESSION_STREAMS)
         self._limits = {
             "frame_bytes": settings.frame_bytes,
             "sessions": settings.sessions,
@@ -70,15 +74,15 @@ class ManifestBytes:
         self._hello = b""
         self._tasks = b""
 
-    def hello(self, session_id: str) -> bytes:
-        """Return the fragment that answers `hello`."""
-        bindings = self._service.bindings()
+    def hello(self, session_id: str, own: list[Capability] | None = None) -> bytes:
+        """Return the fragment that answers `hello`; `own` are the capabilities of a session that has its own."""
+        bindings = self._service.bindings() if own is None else own
         if bindings != self._bindings:
             rest = {
                 "env": {"name": self._service.name, "version": self._service.version},
                 "bindings": [entry.to_manifest() for entry in bindings],
                 "protocol": PROTOCOL,
-                "features": [*SERVER_FEATURES, *(["token"] if self._needs_token else [])],
+                "features": self._features,
                 "limits": self._limits,
             }
             self._hello = b'",' + frames.encode(rest)[1:]

@@ -39,6 +39,8 @@ class Server:
         self.sessions = SessionTable(service, settings, adopts=adopts)
         self.tunnels = Tunnels(self)
         self.partial_bytes = 0
+        self.places_sessions: bool = getattr(service, "places_sessions", False)
+        """Whether each session has an environment of its own; see `hud.wire.service.PlacedSession`."""
         self.url = ""
         self.port = 0
         self._connections: set[ControlConnection] = set()
@@ -66,9 +68,11 @@ class Server:
         """The listening sockets."""
         return tuple(self._listener.sockets) if self._listener is not None else ()
 
-    def open_tunnel(self, connection: ControlConnection, request_id: Any, name: str) -> None:
-        """Make `connection` a stream to the capability `name`."""
-        self.tunnels.open(connection, request_id, name)
+    def open_tunnel(
+        self, connection: ControlConnection, request_id: Any, name: str, session_id: str | None
+    ) -> None:
+        """Make `connection` a stream to the capability `name`, of that session where each has its own."""
+        self.tunnels.open(connection, request_id, name, session_id)
 
     def bind_unix(self, path: Path) -> socket.socket:
         """Bind a socket file for its owner alone; `close` removes it."""

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    import socket
+
     from hud.types import Capability
 
 
@@ -52,12 +54,34 @@ class ServiceSession(Protocol):
         ...
 
 
+class PlacedSession(ServiceSession, Protocol):
+    """A session with an environment of its own: other sessions have other capabilities, behind the same names."""
+
+    async def place(self, egress: Mapping[str, Any]) -> None:
+        """Make the environment, before `hello` is answered; `egress` are the ways out that it asked for.
+
+        Raises:
+            BadParamsError: a way out is not allowed.
+            HudError: there is no environment to be had.
+        """
+        ...
+
+    def bindings(self) -> list[Capability]:
+        """Return the manifest's capabilities of this session."""
+        ...
+
+    async def open_stream(self, name: str) -> socket.socket:
+        """Return a non-blocking socket connected to the capability `name`; `BadParamsError` for one not there."""
+        ...
+
+
 class Service(Protocol):
     """A served environment, started: its initialize hooks have finished.
 
-    Three methods are optional. `stream_address(name) -> (host, port) | path | None` says where a capability really
+    Four attributes are optional. `stream_address(name) -> (host, port) | path | None` says where a capability really
     listens. `allow_egress(session_id, field, wanted)` grants what a `hello` asks for in `workspace_routes` or
-    `connections`, or raises `BadParamsError`; `release_egress(session_id)` takes it back.
+    `connections`, or raises `BadParamsError`; `release_egress(session_id)` takes it back. `places_sessions` is true
+    where sessions are `PlacedSession`s; `bindings` then shows what theirs are like.
     """
 
     name: str
@@ -72,5 +96,5 @@ class Service(Protocol):
         ...
 
     def open_session(self, session_id: str, host: HostCalls | None) -> ServiceSession:
-        """Make the task side of a new session."""
+        """Make the task side of a new session; called once for each."""
         ...

@@ -137,12 +137,16 @@ class Session:
             await self._interrupt(running, "a newer tasks.start took its place")
         if self.cancelling is not None:
             await asyncio.wait({self.cancelling})
+        return await self.opened().start(task_id, args)
+
+    def opened(self) -> ServiceSession:
+        """Return the environment's side of this session, made at first need."""
         if self.side is None:
             host = (
                 SessionHost(self) if self.connection is None or self.connection.answers_host_calls else None
             )
             self.side = self.table.service.open_session(self.id, host)
-        return await self.side.start(task_id, args)
+        return self.side
 
     def grade(self, connection: ControlConnection, request_id: Any, answer: Any, key: str | None) -> None:
         """Begin `tasks.grade`, or answer with what the same key returned before."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hud.errors import LimitReachedError
 from hud.wire import frames
-from hud.wire.faults import wrong_state
+from hud.wire.faults import bad_params, wrong_state
 from hud.wire.session import Session
 
 if TYPE_CHECKING:
@@ -81,6 +81,14 @@ class SessionTable:
         if session is None:
             raise wrong_state("unknown session")
         return session
+
+    def only(self) -> Session:
+        """Return the session where there is exactly one, for a stream that names none."""
+        if len(self._sessions) != 1:
+            raise bad_params(
+                f"{len(self._sessions)} sessions are open, and each has capabilities of its own; name one by session_id"
+            )
+        return next(iter(self._sessions.values()))
 
     def adoptable(self) -> Session | None:
         """Return the only parked task's session where this server lets a plain grade take it."""

@@ -8,6 +8,8 @@ from hud.wire.frames import FRAME_BYTES, UNAUTHENTICATED_BYTES
 
 PROTOCOL = "hud/1.1"
 SERVER_FEATURES = ("ping", "keyed_grade", "takeover", "host_calls")
+SESSION_STREAMS = "session_streams"
+"""The feature of a server whose sessions have capabilities of their own: `tunnel.open` names its `session_id`."""
 DEFAULT_READY_TIMEOUT = 30.0
 """Seconds a placement has to answer `hello`, where nothing else is said."""
 CLEANUP_REPLY_S = 2.0

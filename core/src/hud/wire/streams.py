@@ -70,8 +70,12 @@ class DirectOpener:
 class TunnelOpener:
     """A `StreamOpener` through the control address: each stream is a connection of its own."""
 
-    def __init__(self, url: str, params: Mapping[str, Any], opener: Opener, name: str) -> None:
+    def __init__(
+        self, url: str, params: Mapping[str, Any], opener: Opener, name: str, session_id: str | None = None
+    ) -> None:
         request = {"capability": name}
+        if session_id is not None:
+            request["session_id"] = session_id
         if params.get("token"):
             request["token"] = params["token"]
         self._request = frames.request(1, "tunnel.open", request)

@@ -6,9 +6,10 @@ import asyncio
 import logging
 import os
 import socket
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, cast
 
-from hud.errors import HudProtocolError, LimitReachedError
+from hud.errors import HudError, HudProtocolError, LimitReachedError
 from hud.wire import frames
 from hud.wire.address import Target, dial, stream_target
 from hud.wire.faults import bad_params
@@ -19,7 +20,7 @@ log = logging.getLogger("hud.wire")
 if TYPE_CHECKING:
     from hud.wire.connection import ControlConnection
     from hud.wire.server import Server
-    from hud.wire.service import Service
+    from hud.wire.service import PlacedSession, Service
 
 
 def target_of(service: Service, name: str) -> Target:
@@ -56,9 +57,11 @@ class Tunnels:
     def __len__(self) -> int:
         return len(self._live) + self._opening
 
-    def open(self, connection: ControlConnection, request_id: Any, name: str) -> None:
+    def open(
+        self, connection: ControlConnection, request_id: Any, name: str, session_id: str | None = None
+    ) -> None:
         """Join `connection` to the capability, answering first; refuse it with an error frame."""
-        target = target_of(self._server.service, name)
+        dialled = self._dialled(name, session_id)
         limit = self._server.settings.tunnels_per_session * max(1, len(self._server.sessions))
         if len(self) >= limit:
             raise LimitReachedError(
@@ -67,15 +70,34 @@ class Tunnels:
                 {"retryable": True},
             )
         self._opening += 1
-        self._server.sessions.spawn(self._open(connection, request_id, name, target))
+        self._server.sessions.spawn(self._open(connection, request_id, name, dialled))
 
-    async def _open(self, connection: ControlConnection, request_id: Any, name: str, target: Target) -> None:
+    def _dialled(self, name: str, session_id: str | None) -> Callable[[], Awaitable[socket.socket]]:
+        """Return what connects to the capability: the environment's, or the session's where each has its own."""
+        if not self._server.places_sessions:
+            target = target_of(self._server.service, name)
+            return lambda: dial(target)
+        sessions = self._server.sessions
+        session = sessions.only() if session_id is None else sessions.find(session_id)
+        side = cast("PlacedSession", session.opened())
+        return lambda: side.open_stream(name)
+
+    async def _open(
+        self,
+        connection: ControlConnection,
+        request_id: Any,
+        name: str,
+        dialled: Callable[[], Awaitable[socket.socket]],
+    ) -> None:
         try:
             try:
                 async with asyncio.timeout(self._server.settings.dial_s):
-                    backing = await dial(target)
+                    backing = await dialled()
             finally:
                 self._opening -= 1
+        except HudError as exc:
+            connection.refuse_tunnel(request_id, exc)
+            return
         except (OSError, TimeoutError) as exc:
             why = str(exc) or f"no answer within {self._server.settings.dial_s:g} s"
             data = {"type": type(exc).__name__, "retryable": True}
