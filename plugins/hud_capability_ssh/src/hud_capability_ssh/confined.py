@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
 ALL_FILES = (1 << 16) - 1
-READ = 1 << 0 | 1 << 2 | 1 << 3
+LIST = 1 << 3
+READ = 1 << 0 | 1 << 2 | LIST
 FILE_ONLY = 1 << 0 | 1 << 1 | 1 << 2 | 1 << 14 | 1 << 15
 ALL_NET = 3
 SCOPED = 3
@@ -91,6 +92,8 @@ def confine(rules: dict[str, Any]) -> int:
     files = ruleset(ALL_FILES, ALL_NET, 0)
     for path in rules["read"]:
         allow(files, path, READ)
+    for path in rules["listed"]:
+        allow(files, path, LIST)
     for path in rules["devices"]:
         allow(files, path, FILE_ONLY | READ)
     for path in rules["write"]:

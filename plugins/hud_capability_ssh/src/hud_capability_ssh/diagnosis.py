@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from hud.errors import SandboxError
 from hud.plugins.events import Finding
 from hud_capability_ssh import landlock, memory_group
 from hud_capability_ssh.interpreter import interpreter
+from hud_capability_ssh.owners import can_lease
 
 
 def findings() -> Iterator[Finding]:
@@ -56,7 +56,7 @@ def _namespaces_refused() -> str | None:
     if program is None:
         return "bubblewrap is not installed"
     argv = [program, "--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "true"]
-    as_other: dict[str, int] = {"user": 65534, "group": 65534} if os.geteuid() == 0 else {}
+    as_other: dict[str, int] = {"user": 65534, "group": 65534} if can_lease() else {}
     try:
         tried = subprocess.run(
             argv, capture_output=True, text=True, timeout=10, check=False, cwd="/", **as_other

@@ -13,7 +13,7 @@ from pathlib import Path
 from hud.errors import SandboxError
 from hud_capability_ssh import memory_group
 from hud_capability_ssh.interpreter import Interpreter, interpreter, program_of
-from hud_capability_ssh.mounts import DEFAULT_SYSTEM_MOUNTS
+from hud_capability_ssh.mounts import DEFAULT_SYSTEM_MOUNTS, MASKED
 from hud_capability_ssh.seccomp import filter_program
 from hud_capability_ssh.spec import SandboxSpec
 
@@ -21,7 +21,7 @@ NAME = "landlock"
 LEAST_ABI = 6
 """The first that keeps signals in."""
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts")
-SYSTEM = ("/usr", "/etc", "/bin", "/sbin", "/lib", "/lib64", "/proc")
+SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/proc")
 
 
 def abi() -> int:
@@ -38,8 +38,12 @@ def adapted(spec: SandboxSpec) -> SandboxSpec:
     """
     from dataclasses import replace
 
-    if spec.mounts or spec.system_mounts != DEFAULT_SYSTEM_MOUNTS:
-        raise SandboxError("the landlock engine cannot mount: leave out mounts= and system_mounts=")
+    moved = next((m for m in spec.mounts if m.kind not in ("ro", "rw") or m.src != m.dst), None)
+    if moved is not None or spec.system_mounts != DEFAULT_SYSTEM_MOUNTS:
+        what = "system_mounts=" if moved is None else f"a {moved.kind} mount at {moved.dst}"
+        raise SandboxError(
+            f"the landlock engine cannot mount: leave out {what}; in mounts= it takes ro and rw with src as dst"
+        )
     if spec.owner is not None:
         for folder in spec.root.parents:
             if not folder.stat().st_mode & 0o001:
@@ -91,15 +95,19 @@ def start(spec: SandboxSpec, control: int, errors: int, *, confined: bool = True
         "compiled": python.compiled,
         "read": [
             *SYSTEM,
+            *_settings(),
+            *(mount.src for mount in spec.mounts if mount.kind == "ro"),
             *_of_interpreter(python),
             *([] if spec.root_writable else [str(spec.root)]),
             str(spec.box / "files"),
         ],
         "write": [
             *([str(spec.root)] if spec.root_writable else []),
+            *(mount.src for mount in spec.mounts if mount.kind == "rw"),
             str(spec.box / "home"),
             str(spec.box / "tmp"),
         ],
+        "listed": ["/etc"],
         "devices": [f"/dev/{name}" for name in DEVICES],
         "filter": filter_program(sockets=False, memory_files=memory_group.available()) if confined else b"",
     }
@@ -108,7 +116,15 @@ def start(spec: SandboxSpec, control: int, errors: int, *, confined: bool = True
         _memory_file("rules", marshal.dumps(rules, 4)),
         _memory_file("spawner", program_of("spawner", python.compiled)),
     ]
-    argv = [python.here, "-I", "-S", f"/proc/self/fd/{memory[0]}", str(control), *map(str, memory[1:])]
+    argv = [
+        *python.loader,
+        python.here,
+        "-I",
+        "-S",
+        f"/proc/self/fd/{memory[0]}",
+        str(control),
+        *map(str, memory[1:]),
+    ]
     try:
         process = subprocess.Popen(
             argv,
@@ -129,6 +145,15 @@ def start(spec: SandboxSpec, control: int, errors: int, *, confined: bool = True
         for fd in memory:
             os.close(fd)
     return process
+
+
+def _settings() -> list[str]:
+    """Return what of /etc may be read: all but the files that are masked, which this user may own.
+
+    A link is followed when it is used, and its target has to be allowed by itself.
+    """
+    with os.scandir("/etc") as entries:
+        return sorted(e.path for e in entries if e.name not in MASKED and not e.is_symlink())
 
 
 def _of_interpreter(python: Interpreter) -> list[str]:

@@ -8,6 +8,7 @@ import struct
 from pathlib import Path
 
 from hud.errors import SandboxError
+from hud_capability_ssh import powers
 
 FIRST, COUNT = 2_000_000_000, 65_536
 """Above what distributions, login systems and container engines give out, below 2^31."""
@@ -53,9 +54,12 @@ class OwnerLease:
 _F_OFD_SETLK = 37
 
 
+_NEEDED = (powers.CHOWN, powers.DAC_OVERRIDE, powers.FOWNER, powers.KILL, powers.SETGID, powers.SETUID)
+
+
 def can_lease() -> bool:
-    """Whether this process is the real root, who can be any user; root of a user namespace mostly is not."""
-    if os.geteuid() != 0:
+    """Whether this process can be any user, and rule over what that user makes; root of a container mostly cannot."""
+    if os.geteuid() != 0 or not powers.has(*_NEEDED):
         return False
     try:
         ranges = [line.split() for line in Path("/proc/self/uid_map").read_text().splitlines()]
