@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sized
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sized
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -17,9 +19,10 @@ from hud.eval.limits import Limits
 from hud.eval.observer import Observer, redactor
 from hud.eval.options import RETRIES, Options, agent_name, check_row
 from hud.eval.record import run_record
-from hud.eval.scheduler import STOP_WITHIN_S, Plan, Scheduler
-from hud.eval.watchdog import Watchdog, Wedged
+from hud.eval.scheduler import STOP_WITHIN_S, STOPPED_S, Plan, Scheduler
+from hud.eval.watchdog import Heartbeat, Watchdog, Wedged
 from hud.runtime.select import provider_for
+from hud.runtime.watchdog import dismissed
 
 if TYPE_CHECKING:
     from hud.eval.phases import AgentCall, Connector
@@ -28,6 +31,9 @@ if TYPE_CHECKING:
     from hud.store.writer import JobWriter
 
 _END = object()
+END_WITHIN_S = 60.0
+"""What telling everyone of a job's end may take, and closing its file."""
+
 WEDGED_WRITE_S = 5.0
 """How long a job that can only be ended waits for its last records to be written."""
 
@@ -109,6 +115,8 @@ class JobSession:
         self._on_wedged = on_wedged
         self._writer: JobWriter | None = None
         self._stop_because: str | None = None
+        self._stopped_at: float | None = None
+        self._ending_at: float | None = None
         self._scheduler: Scheduler | None = None
         self._working: asyncio.Task[None] | None = None
 
@@ -117,6 +125,7 @@ class JobSession:
         if self._working is not None and self._working.done():
             return
         self._stop_because = self._stop_because or why
+        self._stopped_at = self._stopped_at or time.monotonic()
         if self._scheduler is not None:
             self._scheduler.stop(why)
 
@@ -219,16 +228,42 @@ class JobSession:
             self._scheduler.stop(self._stop_because)
         try:
             count = len(rows) * self.job.group if isinstance(rows, Sized) else None
-            with rare_collections(), Watchdog(self._scheduler.is_overdue, self._wedged):
-                inputs = await asyncio.to_thread(job_inputs, self._taskset, self.agent)
-                await observer.job_started(count, self._described(), inputs)
-                await self._scheduler.run()
+            with rare_collections(), self._watched(self._scheduler, writer):
+                try:
+                    inputs = await asyncio.to_thread(job_inputs, self._taskset, self.agent)
+                    await observer.job_started(count, self._described(), inputs)
+                    await self._scheduler.run()
+                finally:
+                    self._ending_at = time.monotonic()
+                    await observer.job_finished()
         finally:
             try:
-                await observer.job_finished()
+                await dismissed()
             finally:
                 if queue is not None:
                     await queue.put(_END)
+
+    @contextmanager
+    def _watched(self, scheduler: Scheduler, writer: JobWriter | None) -> Iterator[None]:
+        """Hold the job to its bounds by a thread and a process, for the time of the block."""
+        path = None if writer is None else writer.path
+        with (
+            Watchdog(scheduler.is_overdue, self._wedged),
+            Heartbeat(self.job.id, path, self._bound),
+        ):
+            yield
+
+    def _bound(self) -> float | None:
+        """Return the `time.monotonic()` by which what runs now is over; None while nothing runs."""
+        assert self._scheduler is not None
+        if self._ending_at is not None:
+            return self._ending_at + END_WITHIN_S
+        if self._stopped_at is not None:
+            return self._stopped_at + STOP_WITHIN_S + STOPPED_S
+        begun = [run.started_at for run in self._scheduler.live_runs()]
+        if not begun:
+            return None
+        return min(begun) + self.options.hard_bound_s - time.time() + time.monotonic()
 
     def _wedged(self, stack: str) -> None:
         """Write what is known while the loop is stuck for good; runs on the watchdog's thread."""

@@ -1,4 +1,10 @@
-"""Notices what deadlines cannot: an event loop that a blocking call has stopped."""
+"""Notices what deadlines cannot: a loop that a blocking call has stopped, a process that answers nothing any more.
+
+Two hold a job to its bound. A thread reports a blocked loop with the stack that holds it and, once every deadline has
+passed, writes what is known. A process (`hud.runtime.watchdog`) hears from the loop every few seconds when the job
+must be over at the latest; where nothing newer comes it kills this process, whatever holds it, and `hud.eval.aftermath`
+writes the last records. It also removes what this process leaves behind, however it ends.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +15,11 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from hud.runtime.watchdog import WatchdogProcess, watchdog
 
 logger = logging.getLogger("hud.eval")
 
@@ -74,6 +83,55 @@ class Watchdog:
                 self._on_wedged(stack_of(watched))
                 return
         logger.warning("the event loop goes on after %.1f s", time.monotonic() - begun)
+
+
+REFRESH_S = 2.0
+"""How often the loop tells the process of its bound."""
+
+LAST_S = 10.0
+"""What the loop, then the thread, may take to end an overdue job by themselves before the process ends all."""
+
+_AFTER = (
+    "import sys; sys.path[:] = sys.argv[1].split('\\n'); "
+    "from hud.eval.aftermath import main; main(sys.argv[2], *sys.argv[3:])"
+)
+
+
+class Heartbeat:
+    """Tells the watchdog process when a job must be over, from the job's loop, while the block lasts.
+
+    `bound` returns the `time.monotonic()` at which every part of the job must be over that runs now; None while
+    nothing runs. The process waits `LAST_S` longer.
+    """
+
+    def __init__(self, job_id: str, file: Path | None, bound: Callable[[], float | None]) -> None:
+        self._job_id = job_id
+        self._file = file
+        self._bound = bound
+        self._process: WatchdogProcess | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> Self:
+        from hud.runtime.folders import owner_record
+
+        path = "\n".join(sys.path)
+        self._process = watchdog([sys.executable, "-P", "-c", _AFTER, path, owner_record()])
+        self._beat()
+        return self
+
+    def _beat(self) -> None:
+        assert self._process is not None
+        by = self._bound()
+        self._process.watch(self._job_id, self._file, None if by is None else by + LAST_S)
+        self._timer = asyncio.get_running_loop().call_later(REFRESH_S, self._beat)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._process is not None:
+            self._process.over(self._job_id)
 
 
 def stack_of(thread: int) -> str:

@@ -12,6 +12,7 @@ import os
 import shutil
 import stat
 import tempfile
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -41,12 +42,16 @@ def machine_identity() -> str:
 
 
 def start_time(pid: int) -> str:
-    """Return when process `pid` started, in clock ticks since boot (proc(5), stat field 22); "" if there is none."""
+    """Return when process `pid` started, in clock ticks since boot (proc(5), stat field 22); "" if there is none.
+
+    One that has ended and was not waited for yet is none.
+    """
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return "" if os.path.isdir("/proc/self") else _alive_without_proc(pid)  # noqa: PTH112
-    return text.rpartition(")")[2].split()[19]
+    words = text.rpartition(")")[2].split()
+    return "" if words[0] in "ZX" else words[19]
 
 
 def _alive_without_proc(pid: int) -> str:
@@ -136,13 +141,20 @@ def sweep_all() -> None:
             sweep(find())
 
 
+def owned(root: Path) -> Iterator[tuple[Path, str]]:
+    """Yield the folders in `root` with the record of each one's owner; "" where it has none."""
+    for folder in root.iterdir():
+        try:
+            yield folder, (folder / _OWNER_FILE).read_text()
+        except OSError:
+            yield folder, ""
+
+
 def sweep(root: Path) -> list[Path]:
     """Remove the folders in `root` whose owners are dead; return them."""
     removed = []
-    for folder in root.iterdir():
-        try:
-            record = (folder / _OWNER_FILE).read_text()
-        except OSError:
+    for folder, record in owned(root):
+        if not record:
             # Between mkdtemp and its record: its maker has a minute.
             with contextlib.suppress(OSError):
                 if folder.name.startswith(".new-") and age_s(folder) > 60:
