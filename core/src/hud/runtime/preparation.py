@@ -117,12 +117,18 @@ def what_a_fork_loses(already_open: set[str]) -> str | None:
 
 
 def preload(environment: Any) -> None:
-    """Import what the environment's backings name in `preload`, and make the schemas of its templates."""
+    """Import what the environment's backings name in `preload`, and make the schemas of its templates.
+
+    A name is a module's, or `module:function`, which is then called.
+    """
     for backing in getattr(environment, "backings", None) or ():
         for name in getattr(backing, "preload", ()):
+            module, _, function = name.partition(":")
             # A backing may name a module that is only sometimes there; its own start says what is missing.
             with contextlib.suppress(ImportError):
-                importlib.import_module(name)
+                loaded = importlib.import_module(module)
+                if function:
+                    getattr(loaded, function)()
     for template in environment.tasks.values():
         # Made once and kept by the template; its complaint about an annotation comes when it is served.
         with contextlib.suppress(Exception):

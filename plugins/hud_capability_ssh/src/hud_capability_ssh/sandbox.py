@@ -98,49 +98,56 @@ class Sandbox:
         Raises:
             SandboxError: it could not be made; has the engine's own complaint.
         """
+        if engine != bubblewrap.NAME:
+            spec = landlock.adapted(spec)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        errors, facts = os.memfd_create("errors", os.MFD_CLOEXEC), os.memfd_create("facts", os.MFD_CLOEXEC)
-        link: SpawnerLink | None = None
-        process: subprocess.Popen[bytes] | None = None
+        errors = os.memfd_create("errors", os.MFD_CLOEXEC)
+        facts, tell = os.pipe()
         try:
-            with theirs:
-                at = theirs.fileno()
-                if engine == bubblewrap.NAME:
-                    process = bubblewrap.start(spec, at, errors, facts)
-                else:
-                    spec = landlock.adapted(spec)
-                    process = landlock.start(spec, at, errors, confined=engine == landlock.NAME)
-            link = SpawnerLink(ours, asyncio.get_running_loop())
-            sandbox = cls(spec, engine, process, link)
-            limits = spec.limits
+            try:
+                with theirs:
+                    if engine == bubblewrap.NAME:
+                        process = bubblewrap.start(spec, theirs.fileno(), errors, tell)
+                    else:
+                        confined = engine == landlock.NAME
+                        process = landlock.start(spec, theirs.fileno(), errors, confined=confined)
+            except BaseException:
+                ours.close()
+                if spec.box is not None:
+                    shutil.rmtree(spec.box, ignore_errors=True)
+                raise
+            finally:
+                os.close(tell)
+            sandbox = cls(spec, engine, process, SpawnerLink(ours, asyncio.get_running_loop()))
             try:
                 async with asyncio.timeout(START_TIMEOUT_S):
-                    folders = bubblewrap.memory_folders(spec) if engine == bubblewrap.NAME else []
-                    cpus = 0 if limits.cpus is None else max(1, round(limits.cpus))
-                    answer, _ = await link.ask(
-                        "setup", limits.processes, limits.disk, limits.open_files, cpus, folders
-                    )
-            except (SandboxError, OSError, TimeoutError) as error:
-                said = os.pread(errors, 4096, 0).decode(errors="replace").strip()
-                raise SandboxError(f"the {engine} sandbox did not start: {said or error}") from error
-            # Without a pid namespace the spawner's own number is the one it has here.
-            told = os.pread(facts, 4096, 0)
-            sandbox.hold_memory(json.loads(told)["child-pid"] if told else int(answer[0]))
-            return sandbox
-        except BaseException:
-            if link is not None:
-                link.close()
-            else:
-                ours.close()
-            if process is not None:
+                    await sandbox._set_up(facts)
+            except BaseException as error:
                 process.kill()
-                process.wait()
-            if spec.box is not None:
-                shutil.rmtree(spec.box, ignore_errors=True)
-            raise
+                await sandbox.close()
+                if isinstance(error, (SandboxError, OSError, TimeoutError)):
+                    said = os.pread(errors, 4096, 0).decode(errors="replace").strip()
+                    raise SandboxError(f"the {engine} sandbox did not start: {said or error}") from error
+                raise
+            return sandbox
         finally:
             os.close(errors)
             os.close(facts)
+
+    async def _set_up(self, facts: int) -> None:
+        limits = self.spec.limits
+        named = self.engine == bubblewrap.NAME
+        if named:
+            # Before the spawner is up: joining a control group takes as long as its start.
+            self.hold_memory(await _told_spawner(facts))
+        cpus = 0 if limits.cpus is None else max(1, round(limits.cpus))
+        folders = bubblewrap.memory_folders(self.spec) if named else []
+        answer, _ = await self.link.ask(
+            "setup", limits.processes, limits.disk, limits.open_files, cpus, folders
+        )
+        if not named:
+            # Without a pid namespace the spawner's own number is the one it has here.
+            self.hold_memory(int(answer[0]))
 
     def hold_memory(self, spawner: int) -> None:
         """Have the kernel hold the memory limit for all that process `spawner` starts, or do it by looking."""
@@ -324,6 +331,29 @@ class Sandbox:
             self._group.close()
         if self.spec.box is not None:
             await asyncio.to_thread(shutil.rmtree, self.spec.box, ignore_errors=True)
+
+
+async def _told_spawner(facts: int) -> int:
+    """Return the spawner's process id on this machine, once bubblewrap has written it to the pipe."""
+    told = b""
+    loop = asyncio.get_running_loop()
+    while not told.rstrip().endswith(b"}"):
+        readable = loop.create_future()
+        loop.add_reader(facts, _once, readable)
+        try:
+            await readable
+        finally:
+            loop.remove_reader(facts)
+        data = os.read(facts, 4096)
+        if not data:
+            raise SandboxError("bubblewrap ended")
+        told += data
+    return int(json.loads(told)["child-pid"])
+
+
+def _once(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def _settle(future: asyncio.Future[tuple[int, int]], status: int, number: int) -> None:

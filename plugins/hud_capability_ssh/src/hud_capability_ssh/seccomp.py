@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import platform
 import struct
+from functools import cache
 
 from hud.errors import SandboxError
 
@@ -146,6 +147,7 @@ def _argument(index: int) -> int:
     return 16 + 8 * index  # struct seccomp_data: nr, arch, instruction pointer, args; low word first
 
 
+@cache
 def filter_program(*, sockets: bool = True, memory_files: bool = True, machine: str | None = None) -> bytes:
     """Return the program; without `sockets` none can be made, but for pairs, nor System V's segments and queues.
 

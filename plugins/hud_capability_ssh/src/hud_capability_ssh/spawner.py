@@ -49,7 +49,7 @@ LARGE = 60_000
 ROOM = 32
 MARKS = 400_000
 """How many commands can be told apart: the soft limit on message queues, inherited by all a command starts."""
-PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 4, 36, 38
+PR_SET_DUMPABLE = 4
 
 
 def text(value: object) -> str:
@@ -108,10 +108,8 @@ class Spawner:
         except OSError:
             self.oom = None
         if self.whole_namespace:
-            import ctypes
-
             # Other processes of this uid must not read or write this one's memory.
-            ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+            prctl(PR_SET_DUMPABLE, 0)
         return [os.getpid()], []
 
     def spawn(
@@ -537,6 +535,15 @@ class Spawner:
             for fd in [*fds, *made]:
                 os.close(fd)
         return True
+
+
+def prctl(option: int, value: int) -> None:
+    """Set a property of this process."""
+    import _ctypes  # the package around it takes four times as long
+
+    made: Any = _ctypes
+    if made.call_function(made.dlsym(made.dlopen(None, 0), "prctl"), (option, value, 0, 0, 0)):
+        raise OSError(errno.EINVAL, f"prctl {option}")
 
 
 def kill_all(pids: Iterable[int], number: int) -> list[int]:

@@ -44,9 +44,12 @@ class Workspace:
         "hud_capability_ssh.server",
         "hud_capability_ssh.sandbox",
         "hud_capability_ssh.inside",
+        "hud_capability_ssh.grading",
         "hud_capability_ssh.seeds",
+        "hud_capability_ssh.preparation:prepare",
+        "concurrent.futures.thread",
     )
-    """What serving needs: imported once, by a zygote, before it forks."""
+    """What serving needs: imported and made once, by a zygote, before it forks."""
 
     def __init__(
         self,
