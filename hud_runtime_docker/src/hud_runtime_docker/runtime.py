@@ -19,6 +19,7 @@ from hud_runtime_docker import archive, bundle, manifest
 from hud_runtime_docker.engine import Engine
 from hud_runtime_docker.labels import labels_for
 from hud_runtime_docker.options import DockerBindMount, host_options, run_options
+from hud_runtime_docker.profile import Workspaces, opened_for, require_other_than_root
 from hud_runtime_docker.source_images import SourceImages
 from hud_runtime_docker.watch import Watcher
 
@@ -32,8 +33,10 @@ class DockerRuntime:
     """Places each rollout in a container of its own.
 
     `image` serves an environment by itself (its command is `hud serve`), or, with `source="env.py"`, is any
-    image at all: a self-contained server is mounted into it. Without an image, one is built of the row's (or the given)
-    source, as `hud build` does, on `base`. A row's `runtime_config` overrides `runtime_config`.
+    image at all: a self-contained server is mounted into it. Without an image, one is built of the row's (or the
+    given) source, as `hud build` does, on `base`. A row's `runtime_config` overrides `runtime_config`.
+    `workspaces` says what holds a shell's sandbox in there: Landlock, or namespaces, which also give it a network
+    (`network=` with hosts, `peers=`) and mounts of its own, and need a user other than root.
     `run_args` are options of `docker run`; `env_vars` variables of the container; `port` the control port inside.
 
     Raises (when a rollout is placed):
@@ -60,7 +63,10 @@ class DockerRuntime:
         distributions: Iterable[str] | None = None,
         engine: Engine | str | None = None,
         base: str | None = None,
+        workspaces: Workspaces = "landlock",
     ) -> None:
+        if workspaces not in ("landlock", "namespaces"):
+            raise ConfigError(f"workspaces={workspaces!r}: use 'landlock' or 'namespaces'")
         if source is not None and not Path(source).exists():
             raise ConfigError(
                 f"source {str(source)!r} does not exist; give the path of an env.py or its folder"
@@ -73,6 +79,7 @@ class DockerRuntime:
         self.runtime_config = runtime_config or RuntimeConfig()
         self.env_vars = dict(env_vars or {})
         self.distributions = None if distributions is None else tuple(distributions)
+        self.workspaces: Workspaces = workspaces
         self.engine = engine if isinstance(engine, Engine) else Engine(engine)
         self._images = SourceImages(self.engine, source=self.source, base=base, port=port)
 
@@ -160,10 +167,13 @@ class DockerRuntime:
         known = await self.engine.call("inspect_image", image)
         if source is None:
             manifest.check(known["Config"].get("Labels"), task, image)
+        if self.workspaces == "namespaces":
+            require_other_than_root(str(given.user or known["Config"].get("User") or ""), image)
         host_config = await self.engine.call(
             "create_host_config",
             **host_options(config, given, mounts, port=self.port),
         )
+        host_config |= opened_for(self.workspaces)
         options: dict[str, Any] = {
             "image": image,
             "environment": environment,
