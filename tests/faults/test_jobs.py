@@ -188,9 +188,7 @@ def test_a_killed_orchestrator_leaves_its_record_and_no_process(tmp_path: Path) 
     told, family = killed_orchestrator(tmp_path, 60)
     assert family, "it had processes"
     reported = {line.split()[1] for line in told if line.startswith("done")}
-    (path,) = (
-        p for p in (tmp_path / ".hud" / "jobs").iterdir() if p.is_file() and p.suffix in (".jsonl", ".db")
-    )
+    (path,) = (p for p in (tmp_path / ".hud" / "jobs").iterdir() if p.is_file() and p.suffix == ".db")
     job = Job.load(path)
     kept = [run.trace_id for run in job.runs]
     assert reported <= set(kept), "what was reported is on disk"
@@ -212,9 +210,7 @@ def test_a_job_killed_at_any_moment_keeps_what_it_reported(tmp_path: Path) -> No
         (folder / "env.py").write_text(ENV)
         told, _ = killed_orchestrator(folder, chance.randrange(1, 400))
         reported = {line.split()[1] for line in told if line.startswith("done")}
-        files = [
-            p for p in (folder / ".hud" / "jobs").iterdir() if p.is_file() and p.suffix in (".jsonl", ".db")
-        ]
+        files = [p for p in (folder / ".hud" / "jobs").iterdir() if p.is_file() and p.suffix == ".db"]
         kept = [run.trace_id for run in Job.load(files[0]).runs]
         assert reported <= set(kept)
         assert len(kept) == len(set(kept))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from hud.store.reader import JobFile
 
 ENV = """
 from hud.environment import Environment
@@ -52,9 +53,9 @@ def test_a_job_whose_loop_is_blocked_for_good_ends_at_its_hard_bound(tmp_path: P
     )
     assert ended.returncode == 1, ended.stderr
     assert "time.sleep(3600)" in ended.stderr
-    (kept,) = (tmp_path / ".hud" / "jobs").glob("*.jsonl")
-    records = [json.loads(line) for line in kept.read_text().splitlines()]
-    rollouts = {r["task"]["args"]["n"]: r for r in records if r["kind"] == "rollout"}
+    (kept,) = (tmp_path / ".hud" / "jobs").glob("*.db")
+    with JobFile(kept) as file:
+        rollouts = {record["task"]["args"]["n"]: record for record in file.records()}
     assert rollouts[0]["reward"] == 1.0
     assert rollouts[1]["reward"] is None
     assert "the event loop is stuck" in rollouts[1]["failure"]["message"]

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from hud.store.reader import JobFile
+
 Hud = Callable[..., subprocess.CompletedProcess[str]]
 HUD = Path(sys.executable).with_name("hud")
 
@@ -81,7 +83,7 @@ def test_every_row_runs_and_the_table_is_the_result(hud: Hud, letters: Path) -> 
     ]
     assert lines[4].startswith("all (3 tasks)")
     assert "job " in done.stderr
-    assert list((letters / ".hud" / "jobs").glob("*.jsonl"))
+    assert list((letters / ".hud" / "jobs").glob("*.db"))
 
 
 def test_an_error_of_one_task_is_exit_1_and_shows_its_author_the_line(hud: Hud, mixed: Path) -> None:
@@ -405,8 +407,8 @@ def test_a_seed_makes_sampled_rows_the_same(hud: Hud, letters: Path) -> None:
     first, second = json.loads(hud(*words).stdout), json.loads(hud(*words).stdout)
     assert [run["args"] for run in first["runs"]] == [run["args"] for run in second["runs"]]
     assert (first["seed"], first["tags"]) == (7, ["nightly", "small"])
-    header = json.loads(next((letters / ".hud" / "jobs").glob("*.jsonl")).read_text().splitlines()[0])
-    assert header["options"]["seed"] == 7
+    with JobFile(next((letters / ".hud" / "jobs").glob("*.db"))) as file:
+        assert file.job()["options"]["seed"] == 7
 
 
 def test_what_an_environment_printed_is_found_again(hud: Hud, letters: Path) -> None:
@@ -428,7 +430,7 @@ def test_what_an_environment_printed_is_found_again(hud: Hud, letters: Path) -> 
 
 def test_an_environment_that_printed_nothing_leaves_no_log(hud: Hud, letters: Path) -> None:
     hud("eval", "tasks.py", "oracle")
-    assert [path.suffix for path in (letters / ".hud" / "jobs").iterdir()] == [".jsonl"]
+    assert [path.suffix for path in (letters / ".hud" / "jobs").iterdir()] == [".db"]
 
 
 def test_a_served_environment_is_evaluated_by_its_url(hud: Hud, letters: Path) -> None:
@@ -445,7 +447,7 @@ def test_a_served_environment_is_evaluated_by_its_url(hud: Hud, letters: Path) -
             url = f"tcp://127.0.0.1:{port}?token=s3cret"
             done = hud("eval", "tasks.py", "oracle", "--runtime", url, "--json")
             assert json.loads(done.stdout)["mean_reward"] == 1.0, done.stderr
-            assert "s3cret" not in "".join(p.read_text() for p in (letters / ".hud" / "jobs").iterdir())
+            assert b"s3cret" not in b"".join(p.read_bytes() for p in (letters / ".hud" / "jobs").iterdir())
             by_variable = hud(
                 "eval",
                 "tasks.py",
@@ -466,7 +468,7 @@ def test_two_jobs_in_one_folder(letters: Path) -> None:
     told = [json.loads(job.communicate(timeout=100)[0]) for job in jobs]
     assert [one["run_count"] for one in told] == [15, 15]
     assert [one["mean_reward"] for one in told] == [1.0, 1.0]
-    assert len(list((letters / ".hud" / "jobs").glob("*.jsonl"))) == 2
+    assert len(list((letters / ".hud" / "jobs").glob("*.db"))) == 2
 
 
 def test_a_closed_pipe_ends_the_job_quietly(letters: Path) -> None:
@@ -477,9 +479,9 @@ def test_a_closed_pipe_ends_the_job_quietly(letters: Path) -> None:
     )
     assert done.stdout.strip() == "141"
     assert "Traceback" not in done.stderr
-    (file,) = (letters / ".hud" / "jobs").glob("*.jsonl")
-    finished = sum(json.loads(line)["kind"] == "rollout" for line in file.read_text().splitlines())
-    assert 1 <= finished < 600
+    (path,) = (letters / ".hud" / "jobs").glob("*.db")
+    with JobFile(path) as file:
+        assert 1 <= len(file.finished()) < 600
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a read-only view of a folder")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -12,6 +13,9 @@ import time
 from pathlib import Path
 
 import pytest
+
+from hud.errors import StoreError
+from hud.store.reader import JobFile
 
 pytestmark = pytest.mark.slow
 
@@ -110,9 +114,10 @@ def _await_quick_ones(folder: Path) -> None:
 
 
 def _finished(folder: Path) -> int:
-    files = list((folder / ".hud" / "jobs").glob("*.jsonl"))
-    lines = files[0].read_text(encoding="utf-8").splitlines(keepends=True) if files else []
-    return sum('"kind":"rollout"' in line for line in lines if line.endswith("\n"))
+    for path in (folder / ".hud" / "jobs").glob("*.db"):
+        with contextlib.suppress(StoreError), JobFile(path) as file:  # it is there before its tables are
+            return len(file.finished())
+    return 0
 
 
 def _nobody_left(folder: Path, within_s: float = 10.0) -> bool:
@@ -140,9 +145,8 @@ def test_one_signal_finishes_cleanly_and_keeps_what_is_done(slow: Path, number: 
     assert "press Ctrl-C again" in err
     assert "Traceback" not in err
     assert _nobody_left(slow)
-    last = json.loads(next((slow / ".hud" / "jobs").glob("*.jsonl")).read_text().splitlines()[-1])
-    assert last["kind"] == "job"
-    assert last["cancelled"] is True
+    with JobFile(next((slow / ".hud" / "jobs").glob("*.db"))) as file:
+        assert file.job()["cancelled"] is True
 
 
 def test_a_second_signal_stops_at_once_and_leaves_nobody(slow: Path) -> None:

@@ -75,7 +75,7 @@ def test_ids_of_rollouts_are_shown_for_their_logs(hud: Hud, letters: Path) -> No
     line = next(line for line in done.stderr.splitlines() if line.startswith("berry: 1.000"))
     run = line.rpartition("[")[2].rstrip("]")
     assert hud("logs", run).stdout == "seen\n"
-    job = next((letters / ".hud" / "jobs").glob("*.jsonl")).stem
+    job = next((letters / ".hud" / "jobs").glob("*.db")).stem
     told = hud("logs", job)
     assert told.returncode == 2
     assert f"is a job; its rollouts that wrote something: {run}" in told.stderr

@@ -475,22 +475,21 @@ async def test_a_job_can_go_without_a_file(place: Any) -> None:
 async def test_a_disk_that_fails_ends_the_job_with_what_was_kept(
     place: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import os
+    from hud.store import opening
 
-    full = 0
-    write = os.write
+    really = opening.open_for_writing
 
-    def fails_later(handle: int, data: Any) -> int:
-        nonlocal full
-        if bytes(data[:20]).startswith(b'{"kind":"rollout"'):
-            full += 1
-            if full > 3:
-                raise OSError(28, "No space left on device")
-        return write(handle, data)
+    def small(path: Path) -> Any:
+        db = really(path)
+        pages = db.execute("PRAGMA page_count").fetchone()[0]
+        db.execute(
+            f"PRAGMA max_page_count = {pages + 2}"
+        )  # what SQLite says then is what it says of a full disk
+        return db
 
-    monkeypatch.setattr("hud.store.writer.os.write", fails_later)
+    monkeypatch.setattr("hud.store.writer.open_for_writing", small)
     job = Job()
-    with pytest.raises(StoreError, match="No space left on device"):
+    with pytest.raises(StoreError, match="full"):
         await Taskset("sums", rows(20)).run(adds, runtime=place, max_concurrent=1, job=job)
     assert place.open == 0
     assert 0 < len(job.runs) < 20

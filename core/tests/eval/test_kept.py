@@ -21,6 +21,7 @@ from hud.eval.session import JobSession
 from hud.plugins.events import OpenSink, Redact
 from hud.plugins.hookspecs import hookimpl
 from hud.store.folder import jobs_folder
+from hud.store.reader import JobFile
 from hud.testing import isolated_host
 from hud.types import AgentStep, Task
 
@@ -71,7 +72,8 @@ async def test_records_are_redacted_before_they_are_written_or_sent(place: Any) 
     censor = Censor()
     with isolated_host(censor, Sinks()):
         job = await Taskset("t", rows()).run(adds, runtime=place)
-    text = (job.path or Path()).read_text() if (job.path or Path()).suffix == ".jsonl" else ""
+    with JobFile(job.path or "") as file:
+        text = json.dumps([file.job(), *file.records()])
     assert "hunter2" not in text
     assert "hunter2" not in json.dumps(got)
     assert "***" in json.dumps(got)
@@ -249,7 +251,7 @@ async def test_what_was_reported_survives_a_kill(tmp_path: Path) -> None:
     reported += child.stdout.read().split()
     child.stdout.close()
     child.wait()
-    (path,) = (p for p in (tmp_path / ".hud" / "jobs").iterdir() if p.suffix in (".jsonl", ".db"))
+    (path,) = (p for p in (tmp_path / ".hud" / "jobs").iterdir() if p.suffix == ".db")
     kept = Job.load(path)
     last = reported[-1] if len(reported[-1]) == 32 else reported[-2]
     ids = [run.trace_id for run in kept.runs]

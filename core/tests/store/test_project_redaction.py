@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from hud.environment import Environment
 from hud.eval import LocalRuntime, Taskset
+from hud.store.reader import JobFile
 
 
 def test_a_projects_patterns_and_variables_reach_no_job_file(
@@ -36,7 +38,8 @@ def test_a_projects_patterns_and_variables_reach_no_job_file(
     job = asyncio.run(Taskset("sky", [say()]).run(tells, runtime=LocalRuntime(lambda _: env)))
     assert job.reward == 1.0
     assert job.path is not None
-    written = job.path.read_text(encoding="utf-8")
+    with JobFile(job.path) as file:
+        written = "".join(json.dumps(record, separators=(",", ":")) for record in file.records())
     assert "badge [redacted], phrase [redacted]" in written
     assert '"PIN":"[redacted]","answer_key":"[redacted]","pinned":"kept"' in written
     assert "123456" not in written

@@ -69,11 +69,13 @@ class ReplayAgent(PlainAgent):
         if self._records is None:
             if self.job is None:
                 raise UsageError("replay needs the job to repeat: ReplayAgent('JOB'), or `-c job=JOB`")
-            from hud.store.reader import find_job, read_rollouts
+            from hud.store.finding import find_job
+            from hud.store.reader import JobFile
 
             self._records = {}
-            for record in read_rollouts(find_job(self.job)):
-                self._records.setdefault(record["slug"], []).append(record)
+            with JobFile(find_job(self.job)) as file:
+                for record in file.records():
+                    self._records.setdefault(record["slug"], []).append(record)
         return self._records
 
     async def _repeat(self, run: Run, toolbox: _Toolbox, step: Mapping[str, Any]) -> None:

@@ -63,8 +63,14 @@ def typed_source() -> str:
 
 
 def _of_latest_job() -> list[str]:
-    files = sorted(Path(".hud/jobs").glob("*.jsonl"), key=lambda path: path.stat().st_mtime)
-    if not files:
-        return []
-    with files[-1].open(encoding="utf-8") as lines:
-        return [json.loads(line).get("slug", "") for line, _ in zip(lines, range(MOST), strict=False)]
+    from hud.errors import StoreError
+    from hud.store.finding import job_files
+    from hud.store.reader import JobFile
+
+    try:
+        for path in job_files([Path(".hud/jobs")])[:1]:
+            with JobFile(path) as file:
+                return [task["slug"] for task in file.tasks()[:MOST]]
+    except StoreError:
+        pass  # a completion does without a job that cannot be read
+    return []

@@ -114,7 +114,7 @@ def _live(row: Task) -> Environment:
 
 
 def _report(run: Run) -> int:
-    from hud.eval.record import step_record
+    from hud.store.steps import step_record
     from hud.values import plain
 
     for step in run.trace.walk():

@@ -6,7 +6,6 @@ import asyncio
 import json
 import shutil
 from collections.abc import AsyncIterable
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -99,18 +98,16 @@ def _cost(prepared: Prepared) -> float | None:
 def _past_costs(agent: str) -> list[float]:
     """Return what rollouts of `agent` cost in the latest jobs kept here."""
     from hud.errors import StoreError
-    from hud.store.folder import search_folders
-    from hud.store.reader import SUFFIX, read_rollouts
+    from hud.store.finding import job_files
+    from hud.store.reader import JobFile
 
-    files = [path for folder in search_folders() for path in folder.glob(f"*{SUFFIX}")]
-    files.sort(key=lambda path: path.stat().st_mtime, reverse=True)
     found: list[float] = []
-    for path in files[:JOBS_READ]:
+    for path in job_files()[:JOBS_READ]:
         try:
-            for record in islice(read_rollouts(path), ROLLOUTS_READ):
-                cost = (record.get("usage") or {}).get("cost_usd")
-                if record.get("agent") == agent and cost is not None:
-                    found.append(float(cost))
+            with JobFile(path) as file:
+                runs = file.runs(state="finished", limit=ROLLOUTS_READ)
+            costs = (run["cost_usd"] for run in runs if run["agent"] == agent)
+            found.extend(cost for cost in costs if cost is not None)
         except StoreError:
             continue  # an estimate does without a job that cannot be read
     return found

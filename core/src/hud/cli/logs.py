@@ -40,7 +40,7 @@ def find_log(run: str) -> Path:
         several = ", ".join(path.stem for path in found[:8])
         raise UsageError(f"{run!r} is the beginning of several rollouts: {several}")
     where = ", ".join(map(str, folders)) or "no job folder here"
-    if jobs := sorted({path for folder in folders for path in folder.glob(f"{run}*.jsonl")}):
+    if jobs := sorted({path for folder in folders for path in folder.glob(f"{run}*.db")}):
         logs = sorted(log.stem for log in jobs[0].with_suffix(".logs").glob("*.log"))
         several = (
             f"its rollouts that wrote something: {', '.join(logs[:8])}"

@@ -14,7 +14,7 @@ from hud.eval.stats import JobSummary
 if TYPE_CHECKING:
     from hud.eval.failures import Failure
     from hud.eval.run import Run
-    from hud.store.writer import Place
+    from hud.store.tables import Place
 
 
 class Job:
@@ -47,6 +47,8 @@ class Job:
         self.cancelled = False
         """Whether it was ended early: cancelled, stopped, or out of budget (`ended_because` says)."""
         self.ended_because: str | None = None
+        self.budget: dict[str, Any] | None = None
+        """The budget, what was spent of it and what it left undone; None where there was none."""
         self.started_at = time.time()
         self.ended_at: float | None = None
         self.totals = JobSummary()
@@ -65,18 +67,29 @@ class Job:
         Raises:
             StoreError: no such job, several, or a file that cannot be read.
         """
-        from hud.eval.record import run_of
-        from hud.store.reader import find_job, read_at, read_placed
+        from hud.store.finding import find_job
 
         path = find_job(reference, folder)
+        return cls._of_file(path)
+
+    @classmethod
+    def _of_file(cls, path: Path) -> Self:
+        from hud.eval.record import run_of
+        from hud.store.reader import JobFile
+
+        def load(place: Place) -> Run:
+            with JobFile(path) as file:
+                return run_of(file.record(place[0]))
+
         job = cls(path.stem)
         job.path = path
-        job.runs.load = lambda place: run_of(read_at(path, place))
-        for place, record in read_placed(path):
-            if record.get("kind") == "job":
-                job._take_header(record)
-            elif record.get("kind") == "rollout":
-                job.add(run_of(record), place)
+        job.runs.load = load
+        with JobFile(path) as file:
+            job._take_header(file.job())
+            for light in file.runs(state="finished"):
+                job.runs.put_place(light["place"], (light["run_id"], 0))
+            for sums in file.tasks():
+                job.totals.take(sums)
         return job
 
     def _take_header(self, record: dict[str, Any]) -> None:
@@ -89,6 +102,7 @@ class Job:
         self.ended_at = record.get("ended_at", self.ended_at)
         self.cancelled = record.get("cancelled", self.cancelled)
         self.ended_because = record.get("ended_because", self.ended_because)
+        self.budget = record.get("budget", self.budget)
         if record.get("problems"):
             from hud.eval.failures import Failure
 
@@ -148,6 +162,7 @@ class Job:
             "elapsed_seconds": round(self.elapsed_seconds, 6),
             "cancelled": self.cancelled,
             "ended_because": self.ended_because,
+            "budget": self.budget,
             "problems": [problem.model_dump(exclude_none=True) for problem in self.problems],
             "path": None if self.path is None else str(self.path),
             "summary": totals.model_dump(),

@@ -9,10 +9,10 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from hud.eval.record import run_of, run_record
+from hud.eval.record import run_of, run_record, started_record
 from hud.plugins.events import JobFinished, JobStarted, OpenSink, Redact, RolloutFinished, RolloutStarted
+from hud.store.payload import json_text
 from hud.store.redact import project_redactor
-from hud.store.writer import json_text
 from hud.values import plain
 
 if TYPE_CHECKING:
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from hud.eval.run import Run
     from hud.plugins.host import PluginHost
     from hud.store.sink import Sink
-    from hud.store.writer import JobWriter, Place, Redactor
+    from hud.store.tables import Place, Redactor
+    from hud.store.writer import JobWriter
+    from hud.types.trace import Step
 
 logger = logging.getLogger("hud.eval")
 
@@ -67,10 +69,14 @@ class Observer:
         )
 
     def _load_from(self, writer: JobWriter) -> None:
-        from hud.store.reader import read_at
+        from hud.store.reader import JobFile
+
+        def load(place: Place) -> Run:
+            with JobFile(writer.path) as file:
+                return run_of(file.record(place[0]))
 
         self._job.path = writer.path
-        self._job.runs.load = lambda place: run_of(read_at(writer.path, place))
+        self._job.runs.load = load
 
     async def job_finished(self) -> None:
         """Write how it ended, close file and sinks, and tell the plugins."""
@@ -83,6 +89,7 @@ class Observer:
             "ended_at": job.ended_at or time.time(),
             "cancelled": job.cancelled,
             "ended_because": job.ended_because,
+            "budget": job.budget,
             "problems": [problem.model_dump(exclude_none=True) for problem in job.problems],
             "run_count": totals.runs,
             "error_count": totals.errors,
@@ -111,8 +118,12 @@ class Observer:
 
     async def rollout_started(self, run: Run) -> None:
         """Tell that a try of a rollout begins, and keep the one before that was lost."""
-        if run.attempts and self._writer is not None:
-            self._writer.attempt({"run_id": run.trace_id, "job_id": run.job_id, **run.attempts[-1]})
+        if self._writer is not None:
+            if run.attempts:
+                self._writer.attempt({"run_id": run.trace_id, "job_id": run.job_id, **run.attempts[-1]})
+            else:
+                _tell_steps(run, self._writer)
+            self._writer.started(started_record(run))
         if self._on_started:
             await self._host.rollout_started(
                 RolloutStarted(
@@ -127,7 +138,7 @@ class Observer:
             )
 
     async def given_back(self, run: Run) -> None:
-        """Tell listeners that a rollout ended before it had done anything; it is not recorded, so it can be run later."""
+        """Tell listeners that a rollout ended before it had done anything; it is not recorded as finished."""
         if self._on_finished:
             await self._tell_finished(run)
 
@@ -139,22 +150,25 @@ class Observer:
         if self._sinks:
             await self._to_sinks("rollout", run_record(run))
         if self._on_finished and started:
-            await self._host.rollout_finished(
-                RolloutFinished(
-                    job_id=run.job_id,
-                    run_id=run.trace_id,
-                    group_id=run.group_id,
-                    slug=run.slug,
-                    env=run.task.env,
-                    agent=run.agent_name,
-                    attempts=run.attempt,
-                    reward=run.reward,
-                    error=str(run.failure) if run.failure is not None else None,
-                    status=run.trace.status,
-                    phases_s=dict(run.phases_s),
-                )
-            )
+            await self._tell_finished(run)
         return place
+
+    async def _tell_finished(self, run: Run) -> None:
+        await self._host.rollout_finished(
+            RolloutFinished(
+                job_id=run.job_id,
+                run_id=run.trace_id,
+                group_id=run.group_id,
+                slug=run.slug,
+                env=run.task.env,
+                agent=run.agent_name,
+                attempts=run.attempt,
+                reward=run.reward,
+                error=str(run.failure) if run.failure is not None else None,
+                status=run.trace.status,
+                phases_s=dict(run.phases_s),
+            )
+        )
 
     async def _to_sinks(self, kind: str, record: Mapping[str, Any]) -> None:
         if not self._sinks:
@@ -166,6 +180,18 @@ class Observer:
         for sink in self._sinks:
             tell: Callable[[Mapping[str, Any]], Awaitable[None]] = getattr(sink, kind)
             await _to_sink(tell(kept))
+
+
+def _tell_steps(run: Run, writer: JobWriter) -> None:
+    """Let the file have each step as it happens; the meter, which may refuse one, hears of it after."""
+    run_id, charge = run.trace_id, run.trace.listener
+
+    def tell(step: Step) -> None:
+        writer.step(run_id, step)
+        if charge is not None:
+            charge(step)
+
+    run.trace.listener = tell
 
 
 async def _to_sink(call: Awaitable[None]) -> None:
@@ -188,8 +214,8 @@ def redactor(host: PluginHost) -> Redactor | None:
         # The hook is promised JSON's types; a value it does not know it would let pass, secrets and all.
         kept: dict[str, Any] = plain(record)
         if kind != "rollout":
-            return host.redact(Redact(kind="job" if kind == "job" else "error", record=kept))
-        steps = (host.redact(Redact(kind="step", record=step)) for step in kept["steps"])
+            return host.redact(Redact(kind=kind if kind in ("job", "step") else "error", record=kept))
+        steps = (host.redact(Redact(kind="step", record=step)) for step in kept.get("steps", ()))
         kept["steps"] = [step for step in steps if step is not None]
         for part in ("grade", "failure"):
             if kept.get(part) is not None:

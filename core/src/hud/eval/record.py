@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import fields
-from functools import cache
 from typing import Any
 
 from hud.eval.failures import Failure
 from hud.eval.run import Run
+from hud.store.steps import step_record
 from hud.types.grade import Grade
 from hud.types.task import Task
 from hud.types.trace import STEP_KINDS, Step, Trace
@@ -48,30 +47,27 @@ def run_record(run: Run) -> dict[str, Any]:
     }
 
 
+def started_record(run: Run) -> dict[str, Any]:
+    """Return what is known of a run when a try of it begins."""
+    return {
+        "run_id": run.trace_id,
+        "job_id": run.job_id,
+        "group_id": run.group_id,
+        "index": run.index,
+        "slug": run.task.slug,
+        "task": task_record(run.task),
+        "agent": run.agent_name,
+        "attempt": run.attempt,
+        "started_at": run.started_at,
+    }
+
+
 def task_record(task: Task) -> dict[str, Any]:
     """Return a row with what is not set left out."""
     if task.runtime_config is None and task.verifier is None:
         names = ("env", "id", "args", "slug", "validation", "agent_config", "columns")
         return {name: value for name in names if (value := getattr(task, name)) is not None}
     return task.model_dump(mode="json", exclude_defaults=True)
-
-
-def step_record(step: Step) -> dict[str, Any]:
-    """Return a step with its kind; fields without a value are left out, nested values left to the writer."""
-    record: dict[str, Any] = {"kind": step.kind}
-    made: Any = type(step)
-    for name, empty in _fields(made):
-        value = getattr(step, name)
-        if value is not None and value != empty:
-            record[name] = value
-    return record
-
-
-@cache
-def _fields(kind: Any) -> tuple[tuple[str, Any], ...]:
-    """Return a step's fields, each with the value that says nothing."""
-    empty = {"messages": [], "extra": {}, "tool_calls": [], "citations": [], "done": False}
-    return tuple((field.name, empty.get(field.name)) for field in fields(kind))
 
 
 def run_of(record: Mapping[str, Any]) -> Run:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, SupportsIndex, overload
 
 if TYPE_CHECKING:
     from hud.eval.run import Run
-    from hud.store.writer import Place
+    from hud.store.tables import Place
 
 KEPT_WHOLE = 10_000
 KEPT_BYTES = 256 * 1024 * 1024
@@ -46,6 +46,14 @@ class RunList(Sequence["Run"]):
                 return
             self._bytes += place[1]
         self._where[index] = run
+
+    def put_place(self, index: int, place: Place) -> None:
+        """Add the run of position `index`, which the job file has."""
+        if index not in self._where:
+            if self._order and index < self._order[-1]:
+                self._sorted = False
+            self._order.append(index)
+        self._where[index] = place
 
     @property
     def next_index(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -167,6 +167,24 @@ class JobSummary:
             summary = self.tasks[run.slug] = TaskSummary(run.slug, run.index)
         summary.index = min(summary.index, run.index)
         summary.add(run)
+
+    def take(self, sums: Mapping[str, Any]) -> None:
+        """Count the runs of one row by their sums, as a job file keeps them."""
+        summary = TaskSummary(
+            slug=sums["slug"],
+            index=sums["place"],
+            graded=sums["graded"],
+            passed=sums["passed"],
+            total=sums["reward_sum"],
+            squares=sums["reward_squares"],
+            errors=sums["errors"],
+            seconds=sums["seconds"],
+        )
+        if len(self.tasks) < self.listed:
+            self.tasks[summary.slug] = summary
+            return
+        for name in ("graded", "passed", "total", "squares", "errors", "seconds"):
+            setattr(self.others, name, getattr(self.others, name) + getattr(summary, name))
 
     def in_order(self) -> list[TaskSummary]:
         """Return the tasks in the order of the job's rows."""

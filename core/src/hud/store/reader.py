@@ -1,92 +1,206 @@
-"""Reading job files."""
+"""Reading job files, also while they are written."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import sqlite3
+import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from hud.errors import StoreError
-from hud.store.folder import search_folders
-from hud.store.writer import VERSION, Place
+from hud.store import payload
+from hud.store.opening import open_for_reading
 
-SUFFIX = ".jsonl"
-
-
-def find_job(reference: str | Path, base: Path | None = None) -> Path:
-    """Return the file of a job given as a path, an id, or the beginning of one id.
-
-    Raises:
-        StoreError: none or several match; lists what there is.
-    """
-    path = Path(reference)
-    if path.suffix == SUFFIX or path.is_file():
-        if not path.is_file():
-            raise StoreError(f"job file {path} does not exist")
-        return path
-    folders = search_folders(base)
-    name = str(reference)
-    exact = [f / f"{name}{SUFFIX}" for f in folders if (f / f"{name}{SUFFIX}").is_file()]
-    found = exact[:1] or sorted(p for f in folders for p in f.glob(f"{_literal(name)}*{SUFFIX}"))
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise StoreError(f"job {name!r} is the beginning of several: {', '.join(p.stem for p in found[:8])}")
-    where = ", ".join(str(f) for f in folders) or "no job folder here"
-    raise StoreError(f"no job {name!r} in {where}; `hud jobs` lists what there is")
+_LIGHT = (
+    "run_id, place, group_id, slug, env, agent, state, attempt, reward, status, stop_reason, error, error_class, "
+    "started_at, ended_at, seconds, steps, prompt_tokens, completion_tokens, cost_usd"
+)
 
 
-def _literal(name: str) -> str:
-    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
-
-
-def read_records(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield a job file's records in order; see `read_placed`."""
-    return (record for _, record in read_placed(path))
-
-
-def read_placed(path: Path) -> Iterator[tuple[Place, dict[str, Any]]]:
-    """Yield a job file's records in order, each with its place; a last line that was cut off is passed over.
+class JobFile:
+    """One job file, open for reading; a writer may go on meanwhile. Usable as a context manager.
 
     Raises:
-        StoreError: the file is unreadable, of a newer version, or broken before its end; names the line.
+        StoreError: it is missing, no job file, of a newer version, or damaged beyond reading.
     """
-    try:
-        handle = path.open("rb")
-    except OSError as exc:
-        raise StoreError(f"job file {path} cannot be read: {exc.strerror}") from exc
-    offset = 0
-    with handle:
-        for number, line in enumerate(handle, 1):
-            if not line.endswith(b"\n"):
-                return
-            yield (offset, len(line)), _parse(path, number, line)
-            offset += len(line)
 
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._db = open_for_reading(self.path)
+        self._db.row_factory = sqlite3.Row
 
-def _parse(path: Path, number: int, line: bytes) -> dict[str, Any]:
-    try:
-        record = json.loads(line)
-    except ValueError as exc:
-        raise StoreError(f"job file {path}, line {number}: not a record ({exc})") from exc
-    if not isinstance(record, dict):
-        raise StoreError(f"job file {path}, line {number}: not a record but {type(record).__name__}")
-    if record.get("kind") == "job" and record.get("version", VERSION) > VERSION:
-        raise StoreError(
-            f"job file {path} has version {record['version']}; this hud reads up to {VERSION}. Upgrade hud-core"
+    def close(self) -> None:
+        """Close the file; safe to call twice."""
+        self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def job(self) -> dict[str, Any]:
+        """Return the job's own record: what was asked for, and how it ended once it has."""
+        row = self._one("SELECT record FROM job")
+        if row is None:
+            raise StoreError(f"job file {self.path} has no job in it: it was cut off before the first record")
+        found: dict[str, Any] = payload.inline(json.loads(row["record"]), self._fetch)
+        return found
+
+    def summary(self) -> dict[str, Any]:
+        """Return counts, the mean reward and what was spent, at the same cost however long the job was."""
+        row = self._one("SELECT * FROM total")
+        if row is None:
+            raise StoreError(
+                f"job file {self.path} has no totals in it: it was cut off before the first record"
+            )
+        graded = row["graded"]
+        running = self._one("SELECT count(*) AS n FROM rollout WHERE state = 'running'")
+        return {
+            "runs": graded + row["errors"],
+            "running": 0 if running is None else running["n"],
+            "graded": graded,
+            "errors": row["errors"],
+            "mean_reward": row["reward_sum"] / graded if graded else None,
+            "steps": row["steps"],
+            "prompt_tokens": row["prompt_tokens"],
+            "completion_tokens": row["completion_tokens"],
+            "cost_usd": row["cost_usd"],
+        }
+
+    def tasks(self) -> list[dict[str, Any]]:
+        """Return the sums of each row of the taskset: slug, place, graded, passed, errors, reward_sum and so on."""
+        return [dict(row) for row in self._all("SELECT * FROM tally ORDER BY place")]
+
+    def notes(self, kind: str | None = None) -> list[dict[str, Any]]:
+        """Return what else happened, in order: `{kind, at, record}`."""
+        rows = self._all(
+            "SELECT kind, at, record FROM note WHERE ?1 IS NULL OR kind = ?1 ORDER BY id", [kind]
         )
-    return record
+        return [{**dict(row), "record": json.loads(row["record"])} for row in rows]
 
+    def runs(
+        self,
+        *,
+        state: str | None = None,
+        slug: str | None = None,
+        after: int = -1,
+        limit: int = -1,
+    ) -> list[dict[str, Any]]:
+        """Return light rows in task-major order from the first place behind `after`; no record or step is read."""
+        where = ["place > ?"] + ["state = ?"] * (state is not None) + ["slug = ?"] * (slug is not None)
+        values = [after, *(v for v in (state, slug) if v is not None), limit]
+        sql = f"SELECT {_LIGHT} FROM rollout WHERE {' AND '.join(where)} ORDER BY place LIMIT ?"  # noqa: S608 - constants
+        return [dict(row) for row in self._all(sql, values)]
 
-def read_rollouts(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the records of finished rollouts."""
-    return (record for record in read_records(path) if record.get("kind") == "rollout")
+    def finished(self) -> set[str]:
+        """Return the ids of the finished rollouts."""
+        return {row["run_id"] for row in self._all("SELECT run_id FROM rollout WHERE state = 'finished'")}
 
+    def resolve(self, reference: str) -> str:
+        """Return the one run id that begins with `reference`.
 
-def read_at(path: Path, place: Place) -> dict[str, Any]:
-    """Return the record at a place the writer gave."""
-    offset, length = place
-    with path.open("rb") as handle:
-        handle.seek(offset)
-        return _parse(path, 0, handle.read(length))
+        Raises:
+            StoreError: none or several do.
+        """
+        rows = self._all(
+            "SELECT run_id FROM rollout WHERE substr(run_id, 1, ?) = ? LIMIT 9", [len(reference), reference]
+        )
+        if len(rows) == 1:
+            return str(rows[0]["run_id"])
+        if rows:
+            several = ", ".join(row["run_id"] for row in rows)
+            raise StoreError(f"run {reference!r} is the beginning of several: {several}")
+        raise StoreError(f"no run {reference!r} in job {self.path.stem}")
+
+    def record(self, run_id: str, *, steps: bool = True) -> dict[str, Any]:
+        """Return all there is to know of a rollout; `steps=False` leaves its steps out.
+
+        One that still runs has what is known of its start, and `"state": "running"`.
+        """
+        row = self._one("SELECT id, state, attempt, record FROM rollout WHERE run_id = ?", [run_id])
+        if row is None:
+            raise StoreError(f"no run {run_id!r} in job {self.path.stem}")
+        found: dict[str, Any] = payload.inline(json.loads(row["record"]), self._fetch)
+        found["state"] = row["state"]
+        if steps:
+            found["steps"] = list(self._steps(row["id"], row["attempt"], 0))
+        return found
+
+    def records(self, *, steps: bool = True) -> Iterator[dict[str, Any]]:
+        """Yield the records of the finished rollouts in task-major order."""
+        ids = [
+            row["run_id"]
+            for row in self._all("SELECT run_id FROM rollout WHERE state = 'finished' ORDER BY place")
+        ]
+        for run_id in ids:
+            yield self.record(run_id, steps=steps)
+
+    def outlines(self, run_id: str, *, first: int = 0, limit: int = -1) -> list[dict[str, Any]]:
+        """Return the plain columns of a rollout's steps: number, kind, name, times, tokens, cost, error."""
+        return [
+            dict(row)
+            for row in self._all(
+                "SELECT number, kind, name, step.started_at, step.ended_at, tokens, step.cost_usd, step.error "
+                "FROM step JOIN rollout ON rollout.id = step.rollout AND rollout.attempt = step.attempt "
+                "WHERE run_id = ? AND number >= ? ORDER BY number LIMIT ?",
+                [run_id, first, limit],
+            )
+        ]
+
+    def steps(self, run_id: str, *, first: int = 0, attempt: int | None = None) -> Iterator[dict[str, Any]]:
+        """Yield the records of a rollout's steps from number `first` on; of its last try where none is named."""
+        row = self._one("SELECT id, attempt FROM rollout WHERE run_id = ?", [run_id])
+        if row is None:
+            raise StoreError(f"no run {run_id!r} in job {self.path.stem}")
+        return self._steps(row["id"], row["attempt"] if attempt is None else attempt, first)
+
+    def _steps(self, row: int, attempt: int, first: int) -> Iterator[dict[str, Any]]:
+        blocks = self._all(
+            "SELECT first, data FROM block WHERE rollout = ?1 AND attempt = ?2 AND first >= coalesce("
+            "(SELECT max(first) FROM block WHERE rollout = ?1 AND attempt = ?2 AND first <= ?3), 0) ORDER BY first",
+            [row, attempt, first],
+        )
+        for block in blocks:
+            for number, line in enumerate(self._lines(block["data"]), block["first"]):
+                if number >= first:
+                    step = json.loads(line)
+                    yield payload.inline(step, self._fetch) if payload.REFERENCE in line else step
+
+    def _lines(self, data: bytes) -> list[str]:
+        try:
+            return payload.unpack(data)
+        except (zlib.error, UnicodeDecodeError) as exc:
+            raise StoreError(
+                f"job file {self.path} is damaged: a block of steps cannot be unpacked ({exc})"
+            ) from exc
+
+    def attempts(self, run_id: str) -> list[dict[str, Any]]:
+        """Return the records of a rollout's lost tries."""
+        rows = self._all(
+            "SELECT attempt.record FROM attempt JOIN rollout ON rollout.id = attempt.rollout "
+            "WHERE run_id = ? ORDER BY attempt.attempt",
+            [run_id],
+        )
+        return [payload.inline(json.loads(row["record"]), self._fetch) for row in rows]
+
+    def _fetch(self, key: bytes) -> tuple[bytes, str]:
+        row = self._one("SELECT data, mime, packed FROM blob WHERE hash = ?", [key])
+        if row is None:
+            return b"[missing from the job file]", "text/plain"
+        return (zlib.decompress(row["data"]) if row["packed"] else row["data"]), row["mime"]
+
+    def _all(self, sql: str, values: Sequence[Any] = ()) -> list[sqlite3.Row]:
+        try:
+            return self._db.execute(sql, values).fetchall()
+        except sqlite3.DatabaseError as exc:
+            raise StoreError(f"job file {self.path} is damaged: {exc}") from exc
+
+    def _one(self, sql: str, values: Sequence[Any] = ()) -> sqlite3.Row | None:
+        rows = self._all(sql, values)
+        return rows[0] if rows else None

@@ -4,46 +4,53 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
-import json
-import os
+import sqlite3
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from hud.errors import StoreError
+from hud.store.lock import FileLock
+from hud.store.opening import open_for_writing
 from hud.store.redact import project_redactor
-from hud.values import plain
+from hud.store.schema import transaction
+from hud.store.tables import JobTables, Place, Redactor
 
-VERSION = 1
+SUFFIX = ".db"
 
-Place: TypeAlias = tuple[int, int]
-"""Where a record lies in the file: offset and length in bytes."""
+BATCH_S = 0.02
+"""How long an event nobody waits for may lie before it is committed."""
 
-Redactor: TypeAlias = Callable[[str, Mapping[str, Any]], Mapping[str, Any] | None]
+STEPS_S = 0.5
+"""How long steps of a rollout in flight may lie in memory before a reader can see them."""
 
 
 class JobWriter:
-    """Appends one line of JSON per event to `<folder>/<job-id>.jsonl`, from a thread of its own.
+    """Writes `<folder>/<job-id>.db` from a thread of its own.
 
-    Lines that arrive while one batch is written and synced form the next, so that a busy job syncs a few times a
-    second and an idle one at once. Known secrets (values of variables named like keys, forms of provider keys, what
-    [redact] of hud.toml names) are taken out of the text. A write that fails (a full disk) is taken back to the
-    last whole line, and every later call raises `StoreError`: the file never holds half a record.
+    What arrives while one batch is committed forms the next, so that a busy job commits some times a second and an
+    idle one at once. `redact` is asked about each record first; known secrets (values of variables named like keys,
+    forms of provider keys, what [redact] of hud.toml names) are taken out of the text. A write that fails (a full
+    disk) is taken back, and every later call raises `StoreError`: the file keeps everything committed before.
     """
 
-    def __init__(
-        self, folder: Path, job_id: str, *, redact: Redactor | None = None, sync: bool = True
-    ) -> None:
-        self.path = folder / f"{job_id}.jsonl"
-        self._redact = redact
-        self._sync = sync
-        self._mask = project_redactor()
-        self._file = _open_locked(self.path)
-        self._size = os.fstat(self._file).st_size
+    def __init__(self, folder: Path, job_id: str, *, redact: Redactor | None = None) -> None:
+        self.path = folder / f"{job_id}{SUFFIX}"
+        mask = project_redactor()
+        self._lock = FileLock(self.path)
+        try:
+            self._db = open_for_writing(self.path)
+        except BaseException:
+            self._lock.release()
+            raise
+        self._tables = JobTables(self._db, mask, redact)
         self._broken: StoreError | None = None
-        self._waiting: list[tuple[dict[str, Any], _Reply | None]] = []
+        self._waiting: list[tuple[Callable[[], Any], _Reply | None]] = []
+        self._steps: dict[str, list[Any]] = {}
+        self._due: float | None = None
+        """When what waits must be written."""
         self._wake = threading.Condition()
         self._settled = threading.Condition()
         self._accepted = 0
@@ -53,15 +60,35 @@ class JobWriter:
         self._thread.start()
 
     def job(self, record: Mapping[str, Any]) -> None:
-        """Write the job's own record: what was asked for, or, at its end, how it ended."""
-        self._put({"kind": "job", "version": VERSION, **record}, None)
+        """Write the job's own record: what was asked for, or, at its end (with `ended_at`), how it ended."""
+        self._put(lambda: self._tables.job(record))
+
+    def note(self, kind: str, record: Mapping[str, Any]) -> None:
+        """Write what else happened to the job: a budget that was used up, a resume."""
+        self._put(lambda: self._tables.note(kind, record))
+
+    def started(self, record: Mapping[str, Any]) -> None:
+        """Write that a try of a rollout begins: `{run_id, index, group_id, slug, task, agent, attempt, started_at}`."""
+        self._put(lambda: self._tables.started(record))
 
     def attempt(self, record: Mapping[str, Any]) -> None:
         """Write that a try of a rollout was lost to infrastructure; `{run_id, attempt, failure, ...}`."""
-        self._put({"kind": "attempt", **record}, None)
+        with self._wake:
+            steps = self._steps.pop(str(record["run_id"]), ())
+        self._put(lambda: self._tables.attempt(record, steps))
 
     def step(self, run_id: str, step: Any) -> None:
-        """Take note of a step as it happens; in this format steps are written with their finished rollout."""
+        """Take a step of a rollout in flight; a reader sees it within a second. What is written at last is the step
+        as it is when its rollout ends.
+        """
+        with self._wake:
+            waiting = self._steps.get(run_id)
+            if waiting is None:
+                waiting = self._steps[run_id] = []
+            waiting.append(step)
+            if self._due is None:
+                self._due = time.monotonic() + STEPS_S
+                self._wake.notify()
 
     async def finished(self, record: Mapping[str, Any]) -> Place:
         """Write a finished rollout; returns once it is on disk.
@@ -71,15 +98,20 @@ class JobWriter:
         """
         loop = asyncio.get_running_loop()
         reply = _Reply(loop, loop.create_future())
-        self._put({"kind": "rollout", **record}, reply)
+        self._finish(record, reply)
         return await reply.future
 
     def abandoned(self, record: Mapping[str, Any]) -> None:
         """Write a rollout that never ended; for the watchdog, from any thread."""
-        self._put({"kind": "rollout", **record}, None)
+        self._finish(record, None)
+
+    def _finish(self, record: Mapping[str, Any], reply: _Reply | None) -> None:
+        with self._wake:
+            self._steps.pop(record["run_id"], None)
+        self._put(lambda: self._tables.finished(record), reply, urgent=True)
 
     async def close(self) -> None:
-        """Write what is waiting and close the file; safe to call twice."""
+        """Write what is waiting, leave one plain file, and close it; safe to call twice."""
         with self._wake:
             self._closing = True
             self._wake.notify()
@@ -87,108 +119,87 @@ class JobWriter:
 
     def flush(self, timeout_s: float) -> bool:
         """Wait, on any thread but the writer's, until all told so far is on disk; False after `timeout_s` seconds."""
+        with self._wake:
+            self._due = 0.0
+            self._wake.notify()
         with self._settled:
             accepted = self._accepted
             return self._settled.wait_for(lambda: self._handled >= accepted, timeout_s)
 
-    def _put(self, record: dict[str, Any], reply: _Reply | None) -> None:
+    def _put(self, write: Callable[[], Any], reply: _Reply | None = None, *, urgent: bool = False) -> None:
         if self._broken is not None:
             raise self._broken
+        due = 0.0 if urgent else time.monotonic() + BATCH_S
         with self._wake:
             if self._closing:
                 raise StoreError(f"{self.path} is closed")
-            self._waiting.append((record, reply))
+            self._waiting.append((write, reply))
             self._accepted += 1
-            self._wake.notify()
+            if self._due is None or due < self._due:
+                self._due = due
+                self._wake.notify()
 
     def _work(self) -> None:
         try:
-            while batch := self._next_batch():
-                self._write_batch(batch)
+            while True:
+                batch, steps = self._next_batch()
+                if batch or steps:
+                    self._commit(batch, steps)
+                elif self._closing:
+                    return
                 with self._settled:
                     self._handled += len(batch)
                     self._settled.notify_all()
         finally:
-            os.close(self._file)
+            self._leave()
 
-    def _next_batch(self) -> list[tuple[dict[str, Any], _Reply | None]]:
+    def _next_batch(self) -> tuple[list[tuple[Callable[[], Any], _Reply | None]], dict[str, list[Any]]]:
         with self._wake:
-            while not self._waiting and not self._closing:
-                self._wake.wait()
+            while not self._closing:
+                left = None if self._due is None else self._due - time.monotonic()
+                if left is not None and left <= 0:
+                    break
+                self._wake.wait(left)
             batch, self._waiting = self._waiting, []
-            return batch
+            steps, self._steps = self._steps, {}
+            self._due = None
+            return batch, steps
 
-    def _write_batch(self, batch: list[tuple[dict[str, Any], _Reply | None]]) -> None:
-        lines: list[bytes] = []
-        places: list[tuple[_Reply, Place]] = []
-        at = self._size
-        for record, reply in batch:
-            line = self._encode(record)
-            lines.append(line)
-            if reply is not None:
-                places.append((reply, (at, len(line))))
-            at += len(line)
+    def _commit(
+        self, batch: list[tuple[Callable[[], Any], _Reply | None]], steps: dict[str, list[Any]]
+    ) -> None:
+        answers: list[tuple[_Reply, Any]] = []
         try:
-            self._append(b"".join(lines), at)
-        except StoreError as exc:
-            self._broken = exc
-            _answer([(reply, exc) for _, reply in batch if reply is not None])
-        else:
-            _answer(places)
+            if self._broken is not None:
+                raise self._broken
+            with transaction(self._db):
+                for write, reply in batch:
+                    place = write()
+                    if reply is not None:
+                        answers.append((reply, place))
+                for run_id, told in steps.items():
+                    self._tables.steps(run_id, told)
+                self._tables.settle()
+        except (sqlite3.Error, StoreError) as exc:
+            if self._broken is None:
+                self._broken = StoreError(
+                    f"{self.path} cannot be written ({exc}); it holds everything finished before. "
+                    "Free space or choose another folder, then run again"
+                )
+                self._broken.__cause__ = exc
+            answers = [(reply, self._broken) for _, reply in batch if reply is not None]
+        _answer(answers)
 
-    def _append(self, data: bytes, end: int) -> None:
-        if self._broken is not None:
-            raise self._broken
+    def _leave(self) -> None:
         try:
-            view = memoryview(data)
-            while view:
-                view = view[os.write(self._file, view) :]
-            if self._sync:
-                os.fdatasync(self._file) if hasattr(os, "fdatasync") else os.fsync(self._file)
-        except OSError as exc:
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._file, self._size)
-            raise StoreError(
-                f"{self.path} cannot be written ({exc.strerror}); it holds everything finished before. "
-                "Free space or choose another folder, then run again"
-            ) from exc
-        self._size = end
-
-    def _encode(self, record: dict[str, Any]) -> bytes:
-        kept: Mapping[str, Any] | None = record
-        if self._redact is not None:
-            kept = self._redact(record["kind"], record)
-        if kept is None:
-            kept = {"kind": "redacted", "of": record["kind"], "run_id": record.get("run_id")}
-        return self._mask(json_text(kept)).encode("utf-8", "backslashreplace") + b"\n"
-
-
-def json_text(record: Mapping[str, Any]) -> str:
-    """Return a record as compact JSON, whatever an agent put into it."""
-    try:
-        text = json.dumps(
-            record, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_foreign
-        )
-    except ValueError:  # a NaN or a circular value in what an agent recorded: kept as text, never lost
-        text = json.dumps(_finite(plain(record)), separators=(",", ":"), ensure_ascii=False, default=_foreign)
-    return text
-
-
-def _foreign(value: Any) -> Any:
-    known = plain(value)
-    return known if known is not value else repr(value)
-
-
-def _finite(value: Any, depth: int = 0) -> Any:
-    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
-        return repr(value)
-    if depth > 50:
-        return repr(value)[:200]
-    if isinstance(value, dict):
-        return {str(key): _finite(item, depth + 1) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item, depth + 1) for item in value]
-    return value
+            with contextlib.suppress(
+                sqlite3.Error
+            ):  # a reader holds it: the file stays in two parts, and whole
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                self._db.execute("PRAGMA journal_mode = DELETE")
+            self._db.close()
+        finally:
+            self._lock.release()
 
 
 class _Reply:
@@ -217,16 +228,3 @@ def _resolve(items: list[tuple[_Reply, Any]]) -> None:
             reply.future.set_exception(result)
         else:
             reply.future.set_result(result)
-
-
-def _open_locked(path: Path) -> int:
-    try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    except OSError as exc:
-        raise StoreError(f"{path} cannot be opened: {exc.strerror}") from exc
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as exc:
-        os.close(handle)
-        raise StoreError(f"{path} is being written by another process; choose another job id") from exc
-    return handle

@@ -1,0 +1,54 @@
+"""Which file a job is in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hud.errors import StoreError
+from hud.store.folder import search_folders
+
+SUFFIX = ".db"
+LINES = ".jsonl"
+"""The suffix of an export, and of job files of before."""
+
+
+def job_files(folders: Sequence[Path] | None = None) -> list[Path]:
+    """Return the job files kept here, newest first; of the folders a job may be found in where none are given."""
+    found = [p for f in (search_folders() if folders is None else folders) for p in f.glob(f"*{SUFFIX}")]
+    return sorted(found, key=_written, reverse=True)
+
+
+def _written(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def find_job(reference: str | Path, base: Path | None = None) -> Path:
+    """Return the file of a job given as a path, an id, or the beginning of one id.
+
+    Raises:
+        StoreError: none or several match; lists what there is.
+    """
+    path = Path(reference)
+    if path.suffix in (SUFFIX, LINES) or path.is_file():
+        if not path.is_file():
+            raise StoreError(f"job file {path} does not exist")
+        return path
+    folders = search_folders(base)
+    name = str(reference)
+    exact = [f / f"{name}{SUFFIX}" for f in folders if (f / f"{name}{SUFFIX}").is_file()]
+    found = exact[:1] or sorted(p for f in folders for p in f.glob(f"{_literal(name)}*{SUFFIX}"))
+    found = found or sorted(p for f in folders for p in f.glob(f"{_literal(name)}*{LINES}"))
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise StoreError(f"job {name!r} is the beginning of several: {', '.join(p.stem for p in found[:8])}")
+    where = ", ".join(str(f) for f in folders) or "no job folder here"
+    raise StoreError(f"no job {name!r} in {where}; `hud jobs` lists what there is")
+
+
+def _literal(name: str) -> str:
+    return "".join(f"[{c}]" if c in "*?[" else c for c in name)

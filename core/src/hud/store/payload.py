@@ -1,0 +1,128 @@
+"""What is kept of a record: JSON text without secrets; images and long texts aside, once."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from hud.values import plain
+
+LONG = 4096
+"""Characters from which a text is kept aside by its hash."""
+
+REFERENCE = '"$blob"'
+
+Keep = Callable[[bytes, str], bytes]
+"""Stores bytes of a media type and returns their hash."""
+
+Fetch = Callable[[bytes], tuple[bytes, str]]
+
+
+def json_text(record: Mapping[str, Any]) -> str:
+    """Return a record as compact JSON, whatever an agent put into it."""
+    try:
+        text = json.dumps(
+            record, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_foreign
+        )
+    except (
+        ValueError,
+        TypeError,
+    ):  # a NaN, a circular value, a key of another type: kept as text, never lost
+        text = json.dumps(_finite(plain(record)), separators=(",", ":"), ensure_ascii=False, default=_foreign)
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
+def _foreign(value: Any) -> Any:
+    known = plain(value)
+    return known if known is not value else repr(value)
+
+
+def _finite(value: Any, depth: int = 0) -> Any:
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return repr(value)
+    if depth > 50:
+        return repr(value)[:200]
+    if isinstance(value, dict):
+        return {str(key): _finite(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item, depth + 1) for item in value]
+    return value
+
+
+def is_heavy(text: str) -> bool:
+    """Whether a record's JSON may hold what is kept aside, or looks as if it did."""
+    return len(text) >= LONG or REFERENCE in text
+
+
+def outline(value: Any, keep: Keep) -> Any:
+    """Return `value` with every image and long text replaced by a reference to it."""
+    if isinstance(value, str):
+        return value if len(value) < LONG else _reference(value, keep)
+    if isinstance(value, list):
+        return [outline(item, keep) for item in value]
+    if isinstance(value, dict):
+        mime = value.get("mimeType") or value.get("media_type")
+        found = {
+            key: _reference(item, keep, mime)
+            if key == "data" and isinstance(item, str) and len(item) >= LONG and isinstance(mime, str)
+            else outline(item, keep)
+            for key, item in value.items()
+        }
+        return {"$blob": None, "value": found} if "$blob" in value else found
+    return value
+
+
+def _reference(text: str, keep: Keep, mime: str = "") -> dict[str, Any]:
+    prefix = ""
+    if text.startswith("data:") and ";base64," in text[:100]:
+        prefix, text = text[: text.index(",") + 1], text[text.index(",") + 1 :]
+        mime = prefix[5:].partition(";")[0]
+    data = _decoded(text) if mime else None
+    if data is None:
+        return {"$blob": keep((prefix + text).encode("utf-8", "surrogatepass"), "text/plain").hex()}
+    found = {"$blob": keep(data, mime).hex(), "base64": True}
+    return {**found, "prefix": prefix} if prefix else found
+
+
+def _decoded(text: str) -> bytes | None:
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    return data if base64.b64encode(data).decode() == text else None
+
+
+def inline(value: Any, fetch: Fetch) -> Any:
+    """Return `value` with every reference replaced by what it names."""
+    if isinstance(value, list):
+        return [inline(item, fetch) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if "$blob" not in value:
+        return {key: inline(item, fetch) for key, item in value.items()}
+    if value["$blob"] is None:
+        return {key: inline(item, fetch) for key, item in value["value"].items()}
+    data, _ = fetch(bytes.fromhex(value["$blob"]))
+    if value.get("base64"):
+        return value.get("prefix", "") + base64.b64encode(data).decode()
+    return data.decode("utf-8", "replace")
+
+
+def digest(data: bytes) -> bytes:
+    """Return what a blob is known by."""
+    return hashlib.sha256(data).digest()
+
+
+def pack(lines: list[str]) -> bytes:
+    """Return a block of steps: a line of JSON each, compressed."""
+    return zlib.compress("\n".join(lines).encode(), 6)
+
+
+def unpack(data: bytes) -> list[str]:
+    """Return a block's lines."""
+    return zlib.decompress(data).decode().split("\n")

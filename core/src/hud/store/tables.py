@@ -1,0 +1,335 @@
+"""What a job's events become in the tables of its file."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from hud.store import payload
+from hud.store.steps import step_columns, step_record
+from hud.types.messages import read
+from hud.values import plain
+
+STEPS_PER_BLOCK = 128
+PASSING = 1.0
+BLOBS_KNOWN = 50_000
+"""Hashes remembered, so that what is kept already is not sent again."""
+
+Place: TypeAlias = tuple[str, int]
+"""Where a finished rollout is found again: its run id, and its size in bytes as it was written."""
+
+Redactor: TypeAlias = Callable[[str, Mapping[str, Any]], Mapping[str, Any] | None]
+
+_ROLLOUT = (
+    "place, group_id, slug, env, agent, state, attempt, reward, status, stop_reason, error, error_class, started_at, "
+    "ended_at, seconds, steps, prompt_tokens, completion_tokens, cost_usd, record"
+)
+_INSERT = f"INSERT INTO rollout ({_ROLLOUT}, run_id) VALUES ({', '.join('?' * 21)})"  # noqa: S608 - constants
+_UPDATE = f"UPDATE rollout SET ({_ROLLOUT}) = ({', '.join('?' * 20)}) WHERE id = ?"  # noqa: S608 - constants
+_TALLY = (
+    "INSERT INTO tally (slug, place, graded, passed, errors, reward_sum, reward_squares, seconds, steps, "
+    "prompt_tokens, completion_tokens, cost_usd) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+    "ON CONFLICT (slug) DO UPDATE SET place = min(place, excluded.place), graded = graded + excluded.graded, "
+    "passed = passed + excluded.passed, errors = errors + excluded.errors, "
+    "reward_sum = reward_sum + excluded.reward_sum, reward_squares = reward_squares + excluded.reward_squares, "
+    "seconds = seconds + excluded.seconds, steps = steps + excluded.steps, "
+    "prompt_tokens = prompt_tokens + excluded.prompt_tokens, "
+    "completion_tokens = completion_tokens + excluded.completion_tokens, "
+    "cost_usd = nullif(coalesce(cost_usd, 0) + coalesce(excluded.cost_usd, 0), 0)"
+)
+_TOTAL = (
+    "UPDATE total SET graded = graded + ?, errors = errors + ?, reward_sum = reward_sum + ?, steps = steps + ?, "
+    "prompt_tokens = prompt_tokens + ?, completion_tokens = completion_tokens + ?, "
+    "cost_usd = nullif(coalesce(cost_usd, 0) + ?, 0)"
+)
+
+
+class _Live:
+    """A rollout in flight: its row, the try it is at, and how many of that try's steps are written."""
+
+    __slots__ = ("attempt", "row", "written")
+
+    def __init__(self, row: int, attempt: int) -> None:
+        self.row = row
+        self.attempt = attempt
+        self.written = 0
+
+
+class JobTables:
+    """Writes events into an open job file, each without its secrets; the caller begins and commits.
+
+    `redact` is asked first and may change or drop a record; `mask` takes known secrets out of its JSON text.
+    After a transaction that was taken back, this object is of no more use.
+    """
+
+    def __init__(self, db: sqlite3.Connection, mask: Callable[[str], str], redact: Redactor | None) -> None:
+        self._db = db
+        self._mask = mask
+        self._redact = redact
+        self._live: dict[str, _Live] = {}
+        self._sums: dict[str, list[Any]] = {}
+        self._kept: set[bytes] = set()
+
+    def job(self, record: Mapping[str, Any]) -> None:
+        """Write the job's own record; what an earlier one said and this one does not is kept."""
+        text = self._screen("job", record)[1]
+        kept: dict[str, Any] = {} if text is None else json.loads(text)
+        row = self._db.execute("SELECT record FROM job").fetchone()
+        if row is not None:
+            kept = {**json.loads(row[0]), **kept}
+        job_id = str(kept.get("job_id", record.get("job_id", "")))
+        self._db.execute("DELETE FROM job")
+        self._db.execute(
+            "INSERT INTO job (id, name, started_at, ended_at, record) VALUES (?, ?, ?, ?, ?)",
+            (
+                job_id,
+                str(kept.get("name", "")),
+                float(kept.get("started_at") or time.time()),
+                kept.get("ended_at"),
+                payload.json_text(kept),
+            ),
+        )
+
+    def note(self, kind: str, record: Mapping[str, Any]) -> None:
+        """Write what else happened to the job."""
+        text = self._screen(kind, record)[1]
+        if text is not None:
+            self._db.execute(
+                "INSERT INTO note (kind, at, record) VALUES (?, ?, ?)", (kind, time.time(), text)
+            )
+
+    def started(self, record: Mapping[str, Any]) -> None:
+        """Write that a try of a rollout began."""
+        run_id = str(record["run_id"])
+        attempt = int(record.get("attempt", 1))
+        live = self._find(run_id)
+        if live is not None:
+            live.attempt = max(attempt, live.attempt)
+            self._db.execute("UPDATE rollout SET attempt = ? WHERE id = ?", (live.attempt, live.row))
+            return
+        kept, text = self._kept_rollout(record)
+        values = self._columns(kept, "running", attempt, None, 0, text)
+        cursor = self._db.execute(_INSERT, (*values, run_id))
+        self._live[run_id] = _Live(cursor.lastrowid or 0, attempt)
+
+    def attempt(self, record: Mapping[str, Any], steps: Sequence[Any] = ()) -> None:
+        """Write that a try was lost, with the steps of it not written yet."""
+        run_id = str(record["run_id"])
+        attempt = int(record.get("attempt", 1))
+        live = self._find(run_id)
+        if live is None:
+            self.started({**record, "attempt": attempt})
+            live = self._live[run_id]
+        self.steps(run_id, steps)
+        text = self._screen("attempt", record)[1]
+        self._db.execute(
+            "INSERT OR REPLACE INTO attempt (rollout, attempt, record) VALUES (?, ?, ?)",
+            (live.row, attempt, text or "{}"),
+        )
+        live.attempt = attempt + 1
+        live.written = 0
+        self._db.execute("UPDATE rollout SET attempt = ? WHERE id = ?", (live.attempt, live.row))
+
+    def steps(self, run_id: str, steps: Sequence[Any]) -> None:
+        """Write steps of a rollout in flight, those behind what is written already."""
+        live = self._find(run_id)
+        if live is None or not steps:
+            return
+        self._write_steps(live.row, live.attempt, steps, first=live.written)
+        live.written += len(steps)
+        self._db.execute("UPDATE rollout SET steps = ? WHERE id = ?", (live.written, live.row))
+
+    def finished(self, record: Mapping[str, Any]) -> Place:
+        """Write a finished rollout, with all its steps as they are at the end."""
+        run_id = str(record["run_id"])
+        steps = list(record.get("steps") or ())
+        kept, text = self._kept_rollout({key: value for key, value in record.items() if key != "steps"})
+        live = self._find(run_id)
+        attempt = len(record.get("attempts") or ()) + 1
+        if live is not None:
+            attempt = max(attempt, live.attempt)
+            self._forget(live, attempt)
+        values = self._columns(kept, "finished", attempt, record.get("ended_at"), len(steps), text)
+        if live is None:
+            row = self._db.execute(_INSERT, (*values, run_id)).lastrowid or 0
+        else:
+            row = live.row
+            self._db.execute(_UPDATE, (*values, row))
+        self._count(values, 1)
+        size = self._write_steps(row, attempt, steps) if steps else 0
+        self._live.pop(run_id, None)
+        return run_id, size + len(text)
+
+    def settle(self) -> None:
+        """Write the sums of what was counted since the last call."""
+        if not self._sums:
+            return
+        self._db.executemany(_TALLY, [(slug, *sums) for slug, sums in self._sums.items()])
+        over_all = [
+            sum(sums[column] or 0 for sums in self._sums.values()) for column in (1, 3, 4, 7, 8, 9, 10)
+        ]
+        self._db.execute(_TOTAL, over_all)
+        self._sums.clear()
+
+    def _find(self, run_id: str) -> _Live | None:
+        live = self._live.get(run_id)
+        if live is None:
+            row = self._db.execute("SELECT id, attempt FROM rollout WHERE run_id = ?", (run_id,)).fetchone()
+            if row is not None:
+                live = self._live[run_id] = _Live(row[0], row[1])
+                found = self._db.execute("SELECT count(*) FROM step WHERE rollout = ? AND attempt = ?", row)
+                live.written = found.fetchone()[0]
+        return live
+
+    def _forget(self, live: _Live, attempt: int) -> None:
+        """Take out what is rewritten whole: the steps of this try, and what an earlier end was counted as."""
+        if live.written:
+            for table in ("step", "block"):
+                self._db.execute(
+                    f"DELETE FROM {table} WHERE rollout = ? AND attempt = ?",  # noqa: S608 - a constant
+                    (live.row, attempt),
+                )
+        before = self._db.execute(
+            f"SELECT {_ROLLOUT} FROM rollout WHERE id = ? AND state = 'finished'",  # noqa: S608 - constants
+            (live.row,),
+        ).fetchone()
+        if before is not None:
+            self._count(before, -1)
+
+    def _kept_rollout(self, record: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
+        kept, text = self._screen("rollout", record)
+        if text is not None:
+            return kept, text
+        # Dropped by a plugin: only where it belongs is kept, so that the job's numbers still add up.
+        places = ("run_id", "job_id", "group_id", "index", "reward", "status", "started_at", "ended_at")
+        left = {"redacted": True, **{key: record.get(key) for key in places}, "task": {"env": "", "id": ""}}
+        return left, payload.json_text({**left, "slug": ""})
+
+    def _columns(
+        self, kept: Mapping[str, Any], state: str, attempt: int, ended_at: Any, steps: int, text: str
+    ) -> tuple[Any, ...]:
+        failure = kept.get("failure") or {}
+        usage = kept.get("usage") or {}
+        phases = kept.get("phases_s") or {}
+        reward, cost = kept.get("reward"), usage.get("cost_usd")
+        return (
+            int(kept.get("index") or 0),
+            str(kept.get("group_id") or ""),
+            str(kept.get("slug") or ""),
+            str((kept.get("task") or {}).get("env", "")),
+            str(kept.get("agent") or ""),
+            state,
+            attempt,
+            None if reward is None else float(reward),
+            kept.get("status"),
+            kept.get("stop_reason"),
+            failure.get("message"),
+            failure.get("kind"),
+            float(kept.get("started_at") or time.time()),
+            float(ended_at) if ended_at else (time.time() if state == "finished" else None),
+            sum(phases.values()) if phases else None,
+            steps,
+            usage.get("prompt_tokens", 0),
+            usage.get("completion_tokens", 0),
+            None if cost is None else float(cost),
+            text,
+        )
+
+    def _count(self, values: Sequence[Any], sign: int) -> None:
+        """Add a finished rollout's columns to its row's sums, or take them away."""
+        reward = values[7]
+        sums = self._sums.get(values[2])
+        if sums is None:
+            sums = self._sums[values[2]] = [values[0], 0, 0, 0, 0.0, 0.0, 0.0, 0, 0, 0, None]
+        sums[0] = min(sums[0], values[0])
+        if reward is None:
+            sums[3] += sign
+        else:
+            sums[1] += sign
+            sums[2] += sign * (reward >= PASSING)
+            sums[4] += sign * reward
+            sums[5] += sign * reward * reward
+        sums[6] += sign * (values[14] or 0.0)
+        for column, value in zip((7, 8, 9), values[15:18], strict=True):
+            sums[column] += sign * value
+        if values[18] is not None:
+            sums[10] = (sums[10] or 0.0) + sign * values[18]
+
+    def _write_steps(self, row: int, attempt: int, steps: Sequence[Any], first: int = 0) -> int:
+        """Write steps in blocks and return their size; a step's number is its place in the try."""
+        size = 0
+        for begin in range(0, len(steps), STEPS_PER_BLOCK):
+            size += self._write_block(row, attempt, first + begin, steps[begin : begin + STEPS_PER_BLOCK])
+        return size
+
+    def _write_block(self, row: int, attempt: int, first: int, steps: Sequence[Any]) -> int:
+        columns, lines = [], []
+        for number, (record, line) in enumerate(self._screened_steps(steps), first):
+            columns.append((row, attempt, number, *step_columns(record)))
+            lines.append(line)
+        data = payload.pack(lines)
+        self._db.execute(
+            "INSERT OR REPLACE INTO block (rollout, attempt, first, data) VALUES (?, ?, ?, ?)",
+            (row, attempt, first, data),
+        )
+        self._db.executemany(
+            "INSERT OR REPLACE INTO step (rollout, attempt, number, kind, name, started_at, ended_at, tokens, "
+            "cost_usd, error) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            columns,
+        )
+        return sum(map(len, lines))
+
+    def _screened_steps(self, steps: Iterable[Any]) -> list[tuple[Mapping[str, Any], str]]:
+        """Return each step's record and its line, both without secrets."""
+        found: list[tuple[Mapping[str, Any], str]] = []
+        for step in steps:
+            record: Mapping[str, Any] = step if isinstance(step, Mapping) else step_record(step)
+            if self._redact is not None:
+                record = self._redact("step", plain(record)) or {
+                    "kind": "redacted",
+                    "step_id": read(step, "step_id"),
+                }
+            found.append((record, payload.json_text(record)))
+        together = "\n".join(line for _, line in found)
+        if self._mask(together) == together and not payload.is_heavy(together):
+            return found  # the usual case: nothing to take out, seen at once for all of them
+        return [self._screened(record, line) for record, line in found]
+
+    def _screened(self, record: Mapping[str, Any], line: str) -> tuple[Mapping[str, Any], str]:
+        masked = self._mask(line)
+        if masked != line:
+            record = json.loads(masked)
+        if payload.is_heavy(masked):
+            masked = payload.json_text(payload.outline(json.loads(masked), self._keep))
+        return record, masked
+
+    def _screen(self, kind: str, record: Mapping[str, Any]) -> tuple[Mapping[str, Any], str | None]:
+        """Return a record and its JSON, both without secrets; no JSON where a plugin drops it."""
+        if self._redact is not None:
+            kept = self._redact(kind, plain(record))
+            if kept is None:
+                return {}, None
+            record = kept
+        return self._screened(record, payload.json_text(record))
+
+    def _keep(self, data: bytes, mime: str) -> bytes:
+        """Store bytes aside once, without the secrets within, and return their hash."""
+        seen = data.decode("utf-8", "surrogateescape")
+        masked = self._mask(seen)
+        if masked != seen:
+            data = masked.encode("utf-8", "surrogateescape")
+        key = payload.digest(data)
+        if key not in self._kept:
+            if len(self._kept) >= BLOBS_KNOWN:
+                self._kept.clear()
+            self._kept.add(key)
+            packed = mime == "text/plain"
+            self._db.execute(
+                "INSERT OR IGNORE INTO blob (hash, mime, packed, data) VALUES (?, ?, ?, ?)",
+                (key, mime, int(packed), zlib.compress(data) if packed else data),
+            )
+        return key
