@@ -101,13 +101,15 @@ class Request:
     """One turn to be taken.
 
     `tools` are what the model may call, `deadline` a time of the loop's clock after which no retry begins,
-    `on_text` is told of text as it streams in.
+    `on_text` is told of text as it streams in. `output_tokens` bounds the reply more tightly than the configuration
+    does, where the job's budget holds no more.
     """
 
     conversation: Conversation
     tools: Sequence[Tool] = ()
     deadline: float | None = None
     on_text: Callable[[str], None] | None = None
+    output_tokens: int | None = None
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ Keys, limiter, budget, cache and record stay on this side.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from types import TracebackType
@@ -15,6 +15,7 @@ from typing import Any, Protocol, Self
 from hud.agents.callcache import CallCache, call_key
 from hud.agents.dialects import DIALECTS
 from hud.agents.modelcall import ModelCaller, usage_in
+from hud.agents.reserving import CHARS_PER_TOKEN, FREE, Reservation
 from hud.agents.routing import Route, resolve, resolve_plain
 from hud.errors import (
     BadParamsError,
@@ -52,12 +53,16 @@ class Budget(Protocol):
         ...
 
 
+Reserve = Callable[..., Awaitable[Reservation]]
+"""`async (*, model, prompt_tokens, output_tokens) -> Reservation`."""
+
+
 class HostModel:
     """Answers an environment's `host.model` calls; use it with `async with`, for one job or one rollout.
 
     `models` are the patterns of names that may be asked for; `base_url` and `api_key` route every call, otherwise
-    the variables and the gateway do. `budget` is asked before a call, `record` is told of every one. With a
-    `cache`, an identical question is answered from it.
+    the variables and the gateway do. `budget` is asked before a call, `reserve` holds what it may cost, `record` is
+    told of every one. With a `cache`, an identical question is answered from it.
     """
 
     def __init__(
@@ -68,6 +73,7 @@ class HostModel:
         api_key: str | None = None,
         gateway: bool = False,
         budget: Budget | None = None,
+        reserve: Reserve | None = None,
         record: Callable[[HostCall], None] | None = None,
         cache: CallCache | None = None,
     ) -> None:
@@ -76,6 +82,7 @@ class HostModel:
         self._api_key = api_key
         self._gateway = gateway
         self._budget = budget
+        self._reserve = reserve
         self._record = record
         self._cache = cache
         self._caller = ModelCaller()
@@ -119,8 +126,10 @@ class HostModel:
         try:
             if self._budget is not None:
                 self._budget.check(tokens=len(str(asked)) // 4)
-            reply = await self._caller.call(route, asked, deadline_s=min(float(deadline_s), LONGEST_S))
-        except (ProviderError, LimitError) as error:
+            with await self._held(model, asked) as held:
+                reply = await self._caller.call(route, asked, deadline_s=min(float(deadline_s), LONGEST_S))
+                held.settle(usage_in(route, reply))
+        except (ProviderError, LimitError, ConfigError) as error:
             unknown = Usage(llm_call_count=0, cost_usd=0.0)
             self._tell(HostCall(dialect, model, start, time.time(), unknown, error=str(error)))
             raise _as_protocol_error(error) from error
@@ -128,6 +137,15 @@ class HostModel:
         if self._cache is not None:
             self._cache.put(key, reply)
         return reply
+
+    async def _held(self, model: str, body: Mapping[str, Any]) -> Reservation:
+        if self._reserve is None:
+            return FREE
+        bounds = (body.get(name) for name in ("max_tokens", "max_completion_tokens", "max_output_tokens"))
+        output = next((bound for bound in bounds if isinstance(bound, int)), None)
+        return await self._reserve(
+            model=model, prompt_tokens=len(str(body)) // CHARS_PER_TOKEN, output_tokens=output
+        )
 
     def _route(self, dialect: str, model: str) -> Route:
         if dialect not in DIALECTS:
@@ -148,7 +166,7 @@ class HostModel:
             self._record(call)
 
 
-def _as_protocol_error(error: ProviderError | LimitError) -> HudProtocolError:
+def _as_protocol_error(error: ProviderError | LimitError | ConfigError) -> HudProtocolError:
     data: dict[str, Any] = {"type": type(error).__name__, "retryable": error.retryable}
     if isinstance(error, ProviderError):
         data |= {"status": error.status, "retry_after_s": error.retry_after_s}

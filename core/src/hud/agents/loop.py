@@ -15,6 +15,7 @@ from typing_extensions import TypeVar
 from hud.agents.base import Agent
 from hud.agents.context import SUMMARY_REQUEST, ContextPolicy, Cut, fit
 from hud.agents.conversation import Conversation, ModelEntry, Reply, Request, ToolEntry, UserEntry
+from hud.agents.reserving import FREE
 from hud.agents.respond import wants_more
 from hud.agents.toolset import Toolset, capability_tools, custom_tools
 from hud.agents.types import AgentConfig
@@ -23,6 +24,7 @@ from hud.types.messages import MCPToolCall, MCPToolResult
 from hud.types.trace import AgentStep, Step, ToolStep
 
 if TYPE_CHECKING:
+    from hud.agents.reserving import Reservation
     from hud.capability.tool import Tool
     from hud.eval.run import Run
 
@@ -114,6 +116,14 @@ class ToolAgent(Agent[ConfigT], Generic[ConfigT]):
     def natives(self) -> frozenset[str]:
         """Return the native forms that the configured model knows."""
         return self.native_tools
+
+    def output_tokens(self) -> int | None:
+        """Return what one reply may have at most; None where nothing of the configuration says."""
+        for name in ("max_output_tokens", "max_tokens"):
+            value = getattr(self.config, name, None)
+            if isinstance(value, int):
+                return value
+        return None
 
     def window_tokens(self) -> int | None:
         """Return the size of the model's window; None where it is not known."""
@@ -220,7 +230,7 @@ class Rollout:
             self.run.check_limits(tokens=estimate)
             started = time.time()
             try:
-                reply = await self.agent.respond(self._request())
+                reply = await self._respond(self._request(), estimate)
                 break
             except ContextOverflowError as error:
                 # The window is smaller than known, or the estimate was off: cut harder and try again.
@@ -239,6 +249,19 @@ class Rollout:
             self._counted_at = len(self.conversation.entries)
         return reply
 
+    async def _respond(self, request: Request, prompt_tokens: int) -> Reply:
+        """Have one turn taken, paid for by the job's budget."""
+        prompt_tokens += tools_tokens(request.tools)
+        # A model that thinks within a fixed part of its reply accepts none that is shorter than that part.
+        shrinks = not getattr(self.config, "thinking", None)
+        with await reserve(self.run, self.agent, prompt_tokens, shrinks=shrinks) as held:
+            request.output_tokens = held.output_tokens
+            reply = await self.agent.respond(request)
+            held.settle(reply.step.usage)
+        if held.output_tokens is not None:
+            reply.step.extra["output_tokens_left_by_budget"] = held.output_tokens
+        return reply
+
     def _request(self) -> Request:
         seconds = self.config.timeout_seconds
         deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
@@ -250,7 +273,7 @@ class Rollout:
     async def _fit(self, window: int, *, force: bool) -> bool:
         async def summarise(old: Conversation) -> str:
             old.say(SUMMARY_REQUEST)
-            step = (await self.agent.respond(Request(old))).step
+            step = (await self._respond(Request(old), old.estimate())).step
             self.run.record(AgentStep(source="system", content=step.content, model=step.model, usage=step.usage,
                                       extra={"purpose": "summary of the conversation"}))  # fmt: skip
             self._spend(step)
@@ -306,6 +329,27 @@ class Rollout:
             raise LimitError(
                 "max_cost_usd", f"cost ${self.cost_usd:.4f} of max_cost_usd={config.max_cost_usd}"
             )
+
+
+async def reserve(
+    run: Any, agent: ToolAgent[Any], prompt_tokens: int, *, shrinks: bool = False
+) -> Reservation:
+    """Hold what a turn of `agent` may cost at most in the job's budget; a margin covers what the estimate misses."""
+    ask = getattr(run, "reserve", None)
+    if ask is None:
+        return FREE
+    held: Reservation = await ask(
+        model=agent.config.model,
+        prompt_tokens=prompt_tokens + prompt_tokens // 4,
+        output_tokens=agent.output_tokens(),
+        shrinks=shrinks,
+    )
+    return held
+
+
+def tools_tokens(tools: Sequence[Tool]) -> int:
+    """Return about how many tokens the tools' descriptions take; the prompt's own estimate does not hold them."""
+    return sum(len(tool.name) + len(tool.description) + len(str(tool.parameters)) for tool in tools) // 4
 
 
 EDITORS = frozenset({"text_editor", "apply_patch"})

@@ -30,7 +30,11 @@ async def wants_more(agent: ToolAgent[Any], run: Run, conversation: Conversation
     )
     try:
         asked = agent if chosen is True else _other(str(chosen), agent)
-        step = await asked.ask(question, system=INSTRUCTIONS)
+        from hud.agents.loop import reserve
+
+        with await reserve(run, asked, len(question + INSTRUCTIONS) // 4) as held:
+            step = await asked.ask(question, system=INSTRUCTIONS)
+            held.settle(step.usage)
     except HudError as error:
         run.record(Step(source="system", error=f"auto_respond: {error}"))
         return False

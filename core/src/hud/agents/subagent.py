@@ -12,6 +12,7 @@ from hud.types.messages import MCPToolResult, PromptMessage
 from hud.types.trace import Step, SubagentStep, Trace
 
 if TYPE_CHECKING:
+    from hud.agents.reserving import Reservation
     from hud.eval.run import Run
     from hud.types.task import Task
 
@@ -71,6 +72,10 @@ class SubRun:
         recorded: Step = self.trace.record(step)
         self.check_limits()
         return recorded
+
+    async def reserve(self, **call: Any) -> Reservation:
+        """Hold what a call may cost in the outer job's budget; see `Run.reserve`."""
+        return await self.outer.reserve(**call)
 
     def check_limits(self, *, tokens: int = 0, cost_usd: float = 0.0) -> None:
         """Raise `LimitError` where what was spent here, and so much more, would pass the outer run's limits."""

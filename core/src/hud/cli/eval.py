@@ -92,6 +92,12 @@ def _complete_runtime(
     "--max-cost", type=click.FloatRange(min=0, min_open=True), help="US dollars the whole job may cost."
 )
 @click.option(
+    "--budget",
+    multiple=True,
+    metavar="AMOUNT",
+    help="What the whole job may spend: 25usd, '2.5m tokens', '3600 sandbox-seconds'; repeatable, by commas.",
+)
+@click.option(
     "--runtime",
     shell_complete=_complete_runtime,
     help="Where environments run: local, subprocess, a plugin's name, or a url (tcp://...).",
@@ -191,6 +197,7 @@ def _request(ctx: click.Context, given: dict[str, Any]) -> eval_request.EvalRequ
         max_steps=given["max_steps"] or (FULL_STEPS if given["full"] else None),
         max_tokens=given["max_tokens"],
         max_cost_usd=given["max_cost"],
+        budget=given["budget"],
         runtime=_runtime(given),
         retries=given["retries"],
         timeout=given["timeout"],

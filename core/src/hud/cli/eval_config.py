@@ -39,6 +39,7 @@ OPTIONS: Mapping[str, type | tuple[type, ...]] = {
     "timeout": (float, int),
     "retries": int,
     "keep": str,
+    "budget": (list, str),
     "deadlines": dict,
 }
 
@@ -106,7 +107,8 @@ def _checked(path: Path, text: str, at: tuple[str, ...], section: Mapping[str, A
         wrong_bool = isinstance(value, bool) and expected is not bool
         if wrong_bool or not isinstance(value, expected):
             raise ConfigError(f"{place}: {key} must be {_named(expected)}, not {value!r}")
-        out["group" if key == "group_size" else key] = value
+        once = isinstance(expected, tuple) and list in expected and isinstance(value, str)
+        out["group" if key == "group_size" else key] = [value] if once else value
     return out
 
 

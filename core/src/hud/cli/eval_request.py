@@ -36,6 +36,7 @@ class EvalRequest:
     deadlines: Mapping[str, float] = field(default_factory=dict)
     max_tokens: int | None = None
     max_cost_usd: float | None = None
+    budget: tuple[str, ...] = ()
     name: str | None = None
     tags: tuple[str, ...] = ()
     seed: int | None = None

@@ -193,6 +193,8 @@ class Evaluation:
         if bound is not None and (mean is None or mean < bound):
             click.echo(f"mean reward {number(mean)} is below --fail-under {bound:g}", err=True)
             return failure.FAILED
+        if self.job.budget is not None and self.job.budget["cut_short"]:
+            return failure.FAILED  # said by `report`: some rollouts were not let go on to their end
         complete = self.tally.done > 0 and self.tally.expected in (None, self.tally.done)
         return 0 if complete and not self.tally.errors and not self.misuses else failure.FAILED
 

@@ -163,6 +163,7 @@ def split_token(url: str) -> tuple[str, dict[str, Any]]:
 
 
 def _options(request: EvalRequest, project: Project) -> dict[str, Any]:
+    from hud.eval.budget import Budget
     from hud.eval.deadlines import Deadlines
     from hud.eval.limits import Limits
     from hud.eval.options import RETRIES
@@ -184,6 +185,7 @@ def _options(request: EvalRequest, project: Project) -> dict[str, Any]:
         "max_concurrent": request.max_concurrent or _whole(own.get("max_concurrent")),
         "limit": request.limit,
         "limits": limits,
+        "budget": Budget.of(request.budget) or Budget.of(project.budget),
         "deadlines": Deadlines(**_seconds(request, project)),
         "rollout_timeout": request.timeout,
         "retries": RETRIES if retries is None else retries,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from hud.errors import AgentFault, UsageError
+from hud.eval.limits import spending
 from hud.telemetry import record_spans_in
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ _strays: set[asyncio.Task[Any]] = set()
 class Outcome:
     """How a call ended: `ended` is what ended it; `stray` that it still runs."""
 
-    ended: Literal["returned", "raised", "deadline", "died"]
+    ended: Literal["returned", "raised", "deadline", "died", "budget"]
     value: Any = None
     error: BaseException | None = None
     stray: bool = False
@@ -38,8 +39,9 @@ async def call_agent(
     timer: PhaseTimer,
     seconds: float,
     death: asyncio.Future[Any] | None = None,
+    budget: asyncio.Future[Any] | None = None,
 ) -> Outcome:
-    """Run `agent` in a task of its own until it ends, `seconds` pass, or its placement dies.
+    """Run `agent` in a task of its own until it ends, `seconds` pass, its placement dies, or `budget` says stop.
 
     Cancelling the caller stops the agent first: its task is cancelled once, again after 1 s, and left behind
     after 2 s more. It never runs inside a scope of ours, so its own scopes and timeouts hold as written.
@@ -56,6 +58,8 @@ async def call_agent(
     timer.set(seconds, wake)
     if death is not None:
         death.add_done_callback(wake)
+    if budget is not None:
+        budget.add_done_callback(wake)
     try:
         await woken
     except asyncio.CancelledError:
@@ -65,9 +69,15 @@ async def call_agent(
         timer.clear()
         if death is not None:
             death.remove_done_callback(wake)
+        if budget is not None:
+            budget.remove_done_callback(wake)
     if task.done():
         return _read(task)
-    ended: Literal["deadline", "died"] = "died" if death is not None and death.done() else "deadline"
+    ended: Literal["deadline", "died", "budget"] = "deadline"
+    if death is not None and death.done():
+        ended = "died"
+    elif budget is not None and budget.done():
+        ended = "budget"
     return Outcome(ended, stray=not await stop(task))
 
 
@@ -93,6 +103,7 @@ def _forget(task: asyncio.Task[Any]) -> None:
 
 async def _guarded(agent: Callable[[Run], Awaitable[Any]], run: Run) -> Any:
     record_spans_in(run.trace)
+    spending.set(run.meter)
     try:
         reply: Any = agent(run)
         if not inspect.isawaitable(reply):

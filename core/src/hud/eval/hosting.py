@@ -11,8 +11,11 @@ from dataclasses import asdict
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from hud.agents.reserving import FREE
+
 if TYPE_CHECKING:
     from hud.agents.hostmodel import HostCall, HostModel
+    from hud.agents.reserving import Reservation
     from hud.eval.run import Run
     from hud.wire.hostcalls import HostModel as Answering
 
@@ -60,13 +63,30 @@ class GraderModels:
                 from hud.agents.hostmodel import HostModel
 
                 # Rollouts of a group ask their judge the same about the same answer.
-                host = HostModel(models=self._models, budget=self, record=self._record, cache=MemoryCache())
+                host = HostModel(
+                    models=self._models,
+                    budget=self,
+                    reserve=self.reserve,
+                    record=self._record,
+                    cache=MemoryCache(),
+                )
                 self._host = await self._stack.enter_async_context(host)
             return self._host
 
     def check(self, *, tokens: int = 0, cost_usd: float = 0.0) -> None:
         """Raise `LimitError` where the asking rollout, or the job, may not spend so much more."""
         _asking.get().check_limits(tokens=tokens, cost_usd=cost_usd)
+
+    async def reserve(
+        self, *, model: str, prompt_tokens: int, output_tokens: int | None = None
+    ) -> Reservation:
+        """Hold what a grader's call may cost in the job's budget."""
+        meter = _asking.get().meter
+        if meter is None:
+            return FREE
+        return await meter.reserve(
+            model=model, prompt_tokens=prompt_tokens, output_tokens=output_tokens, grading=True
+        )
 
     def _record(self, call: HostCall) -> None:
         run = _asking.get()

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hud.agents.reserving import FREE
 from hud.errors import BudgetExhaustedError, ConfigError, LimitError
 from hud.types.trace import AgentStep, SubagentStep
 from hud.values import Value
 
 if TYPE_CHECKING:
+    from hud.agents.reserving import Reservation
+    from hud.eval.purse import Amount, Purse
     from hud.types.messages import Usage
     from hud.types.trace import Step
 
@@ -46,13 +50,45 @@ class Limits(Value):
 
 
 class Meter:
-    """What has been spent, in one rollout or (as `parent`) in the job around it."""
+    """What has been spent, in one rollout or (as `parent`) in the job around it.
 
-    __slots__ = ("cost_usd", "exhausted", "limits", "parent", "steps", "tokens", "tripped")
+    `purse` holds the job's budget. A job that runs within a rollout of another spends from that one's: `lender` is
+    the outer rollout's meter, which must not count the same a second time.
+    """
 
-    def __init__(self, limits: Limits, parent: Meter | None = None) -> None:
+    __slots__ = (
+        "cost_usd",
+        "credit",
+        "exhausted",
+        "for_grading",
+        "lender",
+        "limits",
+        "parent",
+        "purse",
+        "steps",
+        "tokens",
+        "tripped",
+        "ungraded_because",
+    )
+
+    def __init__(
+        self,
+        limits: Limits,
+        parent: Meter | None = None,
+        *,
+        purse: Purse | None = None,
+        lender: Meter | None = None,
+    ) -> None:
         self.limits = limits
         self.parent = parent
+        self.purse: Purse | None = purse if parent is None else parent.purse
+        self.lender: Meter | None = lender if parent is None else parent.lender
+        self.credit: Amount | None = None
+        """What calls used that the purse has counted and no step has told of yet."""
+        self.for_grading: Amount | None = None
+        """What this rollout's graders used."""
+        self.ungraded_because: BudgetExhaustedError | None = None
+        """The budget could not pay for its graders."""
         self.steps = 0
         self.tokens = 0
         self.cost_usd = 0.0
@@ -73,6 +109,7 @@ class Meter:
         else:
             return
         self._add(turns, usage)
+        self._take_from_purse(usage)
         if self.parent is not None:
             self.parent._add(turns, usage)
         if isinstance(step, AgentStep) and step.done:
@@ -87,6 +124,70 @@ class Meter:
         """Count the steps anew for a fresh placement; what was spent stays spent."""
         self.steps = 0
         self.tripped = None
+        self.credit = None
+
+    async def reserve(
+        self,
+        *,
+        model: str,
+        prompt_tokens: int,
+        output_tokens: int | None = None,
+        shrinks: bool = False,
+        grading: bool = False,
+    ) -> Reservation:
+        """Hold what a call of `model` may cost at most; see `Purse.reserve`. Free where the job has no budget."""
+        if self.purse is None:
+            return FREE
+        try:
+            held = await self.purse.reserve(
+                model=model,
+                prompt_tokens=prompt_tokens,
+                output_tokens=output_tokens,
+                shrinks=shrinks,
+                grading=grading,
+            )
+        except BudgetExhaustedError as exc:
+            if grading:
+                self.ungraded_because = exc
+            else:
+                self.tripped = exc
+            raise
+        held.on_settled(self._graders_used if grading else self._used)
+        return held
+
+    def _used(self, amount: Amount) -> None:
+        from hud.eval.purse import Amount as New
+
+        for meter in (self, self.lender):
+            if meter is not None:
+                if meter.credit is None:
+                    meter.credit = New()
+                meter.credit.add(amount)
+
+    def _graders_used(self, amount: Amount) -> None:
+        from hud.eval.purse import Amount as New
+
+        self._used(amount)
+        if self.for_grading is None:
+            self.for_grading = New()
+        self.for_grading.add(amount)
+
+    def _take_from_purse(self, usage: Usage | None) -> None:
+        """Have the purse count `usage`, as far as no reservation has."""
+        if self.purse is None or usage is None:
+            return
+        from hud.eval.purse import Amount as New
+
+        rest = New(usage.cost_usd or 0.0, usage.total_tokens)
+        if self.credit is not None:
+            known = New(min(self.credit.usd, rest.usd), min(self.credit.tokens, rest.tokens))
+            self.credit.add(known, -1)
+            rest.add(known, -1)
+        if rest.usd <= 0 and rest.tokens <= 0:
+            return
+        self.purse.add(rest)
+        if self.lender is not None:
+            self.lender._used(rest)
 
     def check(self, *, tokens: int = 0, cost_usd: float = 0.0) -> None:
         """Raise where spending `tokens` and `cost_usd` more would pass a bound; counts nothing.
@@ -107,6 +208,7 @@ class Meter:
     def spend(self, usage: Usage) -> None:
         """Count what a grader's model used; the next step or check holds it against the limits."""
         self._add(0, usage)
+        self._take_from_purse(usage)
         if self.parent is not None:
             self.parent._add(0, usage)
 
@@ -134,6 +236,14 @@ class Meter:
             )
         if self.parent is not None:
             self.parent.hold_job()
+        if self.purse is not None:
+            self._hold_purse(self.purse, usage)
+
+    def _hold_purse(self, purse: Purse, usage: Usage | None) -> None:
+        unpriced = usage is not None and usage.cost_usd is None and usage.llm_call_count > 0
+        if unpriced and purse.budget.usd is not None:
+            raise LimitError("budget", "the budget in dollars cannot be held: the model's price is not known")
+        purse.hold()
 
     def hold_job(self, tokens: int = 0, cost_usd: float = 0.0) -> None:
         """Raise `BudgetExhaustedError` where the job's bounds are reached; called on the job's meter."""
@@ -147,3 +257,7 @@ class Meter:
             if bound is not None and used >= bound:
                 self.exhausted = f"the job used {used:g} of {name}={bound:g}"
                 raise BudgetExhaustedError(self.exhausted)
+
+
+spending: ContextVar[Meter | None] = ContextVar("hud_spending", default=None)
+"""The meter of the rollout whose agent this is: what a job started within it spends is the outer job's."""

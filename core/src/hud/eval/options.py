@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hud.errors import ConfigError
+from hud.eval.budget import Budget
 from hud.eval.deadlines import Deadlines
 from hud.eval.limits import Limits
 from hud.types.task import Task
@@ -22,12 +23,16 @@ ROW_KEYS = ("timeout_seconds", "max_steps")
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Options:
-    """How rollouts are run. `rollout_timeout` bounds each from queue to teardown, in seconds."""
+    """How rollouts are run.
+
+    `rollout_timeout` bounds each from queue to teardown, in seconds; `budget` is what the whole job may spend.
+    """
 
     deadlines: Deadlines = field(default_factory=Deadlines)
     limits: Limits = field(default_factory=Limits)
     retries: int = RETRIES
     rollout_timeout: float | None = None
+    budget: Budget | None = None
 
     def __post_init__(self) -> None:
         if self.retries < 0:

@@ -12,10 +12,18 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from hud.errors import ConnectionLostError, HudError, LimitError, PhaseTimeoutError, RuntimeDiedError
+from hud.errors import (
+    BudgetExhaustedError,
+    ConnectionLostError,
+    HudError,
+    LimitError,
+    PhaseTimeoutError,
+    RuntimeDiedError,
+)
 from hud.eval.failures import Failure, classify
 from hud.eval.foreign import Outcome, call_agent
 from hud.eval.timer import PhaseTimer
+from hud.types.trace import AgentStep, SubagentStep, ToolStep
 
 if TYPE_CHECKING:
     from hud.eval.deadlines import Deadlines, Phase
@@ -145,11 +153,23 @@ async def act(attempt: Attempt, seconds: float) -> Failure | None:
     """Await the agent; returns its failure, which is graded all the same, and raises the placement's."""
     run = attempt.run
     attempt.phase = "act"
+    purse = None if run.meter is None else run.meter.purse
+    clock = None if purse is None else purse.clock
+    if purse is not None and purse.used_up is not None:
+        run.given_back = True
+        raise BudgetExhaustedError(purse.used_up)
     gone = _watched(attempt)
     run.phases_at["act"] = time.time()
     begun = time.perf_counter()
     try:
-        outcome = await call_agent(attempt.agent, run, timer=attempt.timer, seconds=seconds, death=gone)
+        outcome = await call_agent(
+            attempt.agent,
+            run,
+            timer=attempt.timer,
+            seconds=seconds,
+            death=gone,
+            budget=None if clock is None else clock.time_is_up,
+        )
     finally:
         run.phases_s["act"] = time.perf_counter() - begun
         if gone is not None:
@@ -195,7 +215,12 @@ def _read_outcome(run: Run, outcome: Outcome, seconds: float) -> Failure | None:
         trace.stop_reason = "timeout"
         return classify(PhaseTimeoutError("act", seconds), "act")
     error = outcome.error
+    if outcome.ended == "budget":
+        error = _budget_error(run)
     assert error is not None
+    if outcome.ended == "raised" and isinstance(error, BudgetExhaustedError) and not _has_worked(run):
+        run.given_back = True  # nothing was done that could be graded: it counts as never started
+        raise error
     if isinstance(error, LimitError):
         trace.stop_reason = error.limit
         trace.extra["limit"] = str(error)
@@ -206,6 +231,16 @@ def _read_outcome(run: Run, outcome: Outcome, seconds: float) -> Failure | None:
     if failure.kind == "infrastructure":
         raise error
     return failure
+
+
+def _has_worked(run: Run) -> bool:
+    return any(isinstance(step, (AgentStep, ToolStep, SubagentStep)) for step in run.trace.steps)
+
+
+def _budget_error(run: Run) -> BudgetExhaustedError:
+    purse = None if run.meter is None else run.meter.purse
+    why = None if purse is None else purse.used_up
+    return BudgetExhaustedError(why or "the budget is used up")
 
 
 async def grade(attempt: Attempt) -> None:

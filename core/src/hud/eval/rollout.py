@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from hud.errors import HudError, PhaseTimeoutError
+from hud.errors import BudgetExhaustedError, HudError, PhaseTimeoutError
 from hud.eval import phases
 from hud.eval.failures import Failure, classify
 from hud.eval.hosting import GraderModels
@@ -17,6 +17,7 @@ from hud.eval.options import Options, act_seconds, agent_for_row, agent_name, ch
 from hud.eval.phases import AgentCall, Attempt, Connector, PlaceRow
 from hud.eval.placement import connector_for, is_delegate
 from hud.eval.run import Run
+from hud.eval.spending import Spending
 from hud.runtime.contract import Delegate, Runtime
 from hud.types.grade import Grade
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from hud.runtime.contract import Provider
     from hud.types.task import Task
 
-Why = Literal["cancelled", "timeout"]
+Why = Literal["cancelled", "timeout", "budget"]
 
 INTERRUPTED_RELEASE_S = 10.0
 """What giving back a placement may take once the rollout was cancelled."""
@@ -70,6 +71,7 @@ class Rollout:
         if self._interrupted is not None:
             return
         self._interrupted = why
+        self.run.given_back = why == "budget"
         if self.task is not None and not self._releasing:
             self.task.cancel()
 
@@ -125,10 +127,13 @@ class Rollout:
                 raise asyncio.CancelledError
             if failure is None or run.grade.graded:
                 return
+            purse = None if run.meter is None else run.meter.purse
+            if purse is not None and purse.used_up is not None and failure.kind == "infrastructure":
+                run.given_back = True  # another try would only be ended by the budget again
             again = failure.kind == "infrastructure" and failure.retryable and len(run.attempts) < retries
             if isinstance(self.provider, Runtime) and failure.type == "ReadyTimeoutError":
                 again = False  # an address owns nothing: there is no fresh placement, and the whole wait has passed
-            if not again:
+            if not again or run.given_back:
                 run.fail(failure)
                 return
             self._begin_anew(failure)
@@ -152,6 +157,8 @@ class Rollout:
         except Exception as exc:  # noqa: BLE001 - one rollout's failure is its own; the run records it
             mine.fail(classify(exc, "act"))
             return
+        if mine.meter is not None:
+            mine.meter.spend(done.trace.usage)
         done.index, done.job_id, done.group_id = mine.index, mine.job_id, mine.group_id
         done.agent_name = mine.agent_name
         self.run = done
@@ -165,23 +172,27 @@ class Rollout:
         failure: Failure | None = None
         interrupted = False
         self._current = attempt
+        spent = Spending(run)
         try:
             await phases.place(attempt)
             await phases.connect(attempt)
             await phases.start(attempt)
+            spent.acting()
             failure = await phases.act(attempt, act_seconds(run.task, self.agent, self.options))
             await phases.grade(attempt)
             failure = None
         except asyncio.CancelledError:
             interrupted = True
         except Exception as exc:  # noqa: BLE001 - classed and recorded; the caller decides on a retry
-            failure = self._weigh(failure, classify(exc, attempt.phase))
+            failure = self._weigh(failure, self._without_money(classify(exc, attempt.phase)))
+        spent.graded()
         self._releasing = True
         interrupted = interrupted or self._interrupted is not None
         if failure is not None:
             phases.keep_written(attempt)
         await phases.release(attempt, self._release_seconds(interrupted))
         self._releasing = False
+        spent.over()
         if interrupted and not run.grade.graded:
             raise asyncio.CancelledError
         return failure
@@ -192,6 +203,13 @@ class Rollout:
             return later
         self.run.problems.append(later)
         return of_agent
+
+    def _without_money(self, failure: Failure) -> Failure:
+        """Tell a grader that failed because the budget could not pay for its model from one that is broken."""
+        refused = None if self.run.meter is None else self.run.meter.ungraded_because
+        if refused is None or failure.phase != "grade" or failure.kind != "task":
+            return failure
+        return classify(BudgetExhaustedError(f"the grader's model was not asked: {refused}"), "grade")
 
     def _release_seconds(self, interrupted: bool) -> float:
         seconds = self.options.deadlines.release
@@ -224,6 +242,10 @@ class Rollout:
             seconds = self.options.seconds or 0.0
             run.fail(classify(PhaseTimeoutError("rollout", seconds), "rollout"))
             run.trace.stop_reason = "timeout"
+        elif self._interrupted == "budget":
+            purse = None if run.meter is None else run.meter.purse
+            why = None if purse is None else purse.used_up
+            run.fail(classify(BudgetExhaustedError(why or "the budget is used up"), "start"))
         else:
             run.fail(Failure("cancelled", "", "CancelledError", "the rollout was cancelled", "user"))
 

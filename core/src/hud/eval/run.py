@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from hud.agents.reserving import FREE
 from hud.errors import HudError, PromptError
 from hud.eval.failures import Failure, classify
 from hud.eval.ids import new_id
@@ -18,6 +19,7 @@ from hud.types.trace import Step, TaskCall, Trace
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from hud.agents.reserving import Reservation
     from hud.eval.limits import Meter
     from hud.types import RuntimeConfig
 
@@ -42,6 +44,7 @@ class Run:
         "connections",
         "environment",
         "failure",
+        "given_back",
         "grade",
         "group_id",
         "index",
@@ -99,6 +102,8 @@ class Run:
         self.phases_s: dict[str, float] = {}
         self.phases_at: dict[str, float] = {}
         """When each phase of the current try began, in seconds since the epoch."""
+        self.given_back = False
+        """Whether the job's budget ended it before its agent had done anything: it counts as never started."""
         self.started_at = time.time()
         self.meter = meter
         if meter is not None:
@@ -186,6 +191,23 @@ class Run:
         """Raise `LimitError` where spending that much more would pass a limit; costs nothing without limits."""
         if self.meter is not None:
             self.meter.check(tokens=tokens, cost_usd=cost_usd)
+
+    async def reserve(
+        self, *, model: str, prompt_tokens: int, output_tokens: int | None = None, shrinks: bool = False
+    ) -> Reservation:
+        """Hold what a call may cost at most in the job's budget: `with await run.reserve(...) as held:`.
+
+        A harness that calls models by itself does this before each call and `held.settle(usage)` after it. With
+        `shrinks` the budget may grant a shorter reply than `output_tokens`, told in `held.output_tokens`.
+
+        Raises:
+            BudgetExhaustedError: the budget cannot pay for the call.
+        """
+        if self.meter is None:
+            return FREE
+        return await self.meter.reserve(
+            model=model, prompt_tokens=prompt_tokens, output_tokens=output_tokens, shrinks=shrinks
+        )
 
     def fail(self, failure: Failure) -> None:
         """Note what ended the rollout early."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sized
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,10 +14,11 @@ from hud.errors import HudError, PhaseTimeoutError, RuntimeStartError, StoreErro
 from hud.eval.failures import Failure, classify
 from hud.eval.hosting import GraderModels
 from hud.eval.ids import new_id
-from hud.eval.limits import Meter
+from hud.eval.limits import Meter, spending
 from hud.eval.observer import Observer
 from hud.eval.options import Options, agent_name
 from hud.eval.placement import connector_for, default_concurrency, most_at_once
+from hud.eval.purse import Purse
 from hud.eval.rollout import INTERRUPTED_RELEASE_S, Rollout, row_steps
 from hud.eval.run import Run
 from hud.eval.runlog import RunLogs
@@ -68,7 +69,9 @@ class Scheduler:
     def __init__(self, plan: Plan, job: Job, observer: Observer, deliver: Deliver | None = None) -> None:
         self.plan = plan
         self.job = job
-        self.meter = Meter(plan.options.limits)
+        self.meter = self._meter()
+        self._expected = _count(plan)
+        self._launched = 0
         self._observer = observer
         self._deliver = deliver
         self._agent_name = agent_name(plan.agent)
@@ -88,6 +91,39 @@ class Scheduler:
         self._placements = Placements(plan.runtime)
         self._known: Any = None
         self._logs = RunLogs(job)
+
+    def _meter(self) -> Meter:
+        """Return the job's meter; a job within a rollout of another spends from that one's budget, if not its own."""
+        outer, budget = spending.get(), self.plan.options.budget
+        if budget is not None:
+            return Meter(self.plan.options.limits, purse=Purse(budget, self._used_up))
+        purse = None if outer is None else outer.purse
+        return Meter(self.plan.options.limits, purse=purse, lender=outer)
+
+    def _used_up(self, why: str) -> None:
+        """Give back the rollouts whose agents have not begun; those at work go on as far as the budget lets them."""
+        self.job.ended_because = self.job.ended_because or why
+        for live in self._live.values():
+            if live is not None and live.phase in ("queue", "place", "connect", "start"):
+                live.interrupt("budget")
+        self._wake()
+
+    def _close_purse(self) -> None:
+        """Tell in the job what became of its budget."""
+        purse = self.meter.purse
+        if purse is None or self.plan.options.budget is None:
+            return
+        purse.close()
+        left = None if self._expected is None else self._expected - self._launched + purse.given_back
+        self.job.budget = {**purse.model_dump(), "not_started": left}
+        if purse.used_up is None or self._stopping:
+            return
+        if not purse.cut_short and left == 0:
+            self.job.ended_because = None  # spent to the end, and nothing was left out
+            return
+        ended = f"{purse.cut_short} running rollouts were ended and graded on what was achieved"
+        undone = "those left were not started" if left is None else f"{left} were not started"
+        self.job.ended_because = f"{purse.used_up}: {ended}, {undone}"
 
     @property
     def in_flight(self) -> int:
@@ -141,6 +177,7 @@ class Scheduler:
             if timer is not None:
                 timer.cancel()
             self._logs.close()
+            self._close_purse()
             self.job.ended_at = time.time()
         if self._broken is not None:
             raise self._broken
@@ -241,15 +278,24 @@ class Scheduler:
 
     async def _has_room(self) -> bool:
         """Wait for a place; False once nothing more is to start."""
-        while not self._closed() and (
-            self._busy >= self._limit or self._unreported >= UNREPORTED + self._limit
-        ):
-            await self._change()
-        return not self._closed()
+        while not self._closed():
+            full = self._busy >= self._limit or self._unreported >= UNREPORTED + self._limit
+            if not full and self._is_affordable():
+                return True
+            if not self._closed():
+                await self._change()
+        return False
+
+    def _is_affordable(self) -> bool:
+        """Tell whether the budget covers one more rollout now; where it never will again, it is used up."""
+        purse = self.meter.purse
+        return purse is None or purse.admits_rollout() is True
 
     def _closed(self) -> bool:
         if self.meter.exhausted is not None and not self._stopping:
             self.job.ended_because = self.meter.exhausted
+        if self.meter.purse is not None and self.meter.purse.used_up is not None:
+            return True
         return self._stopping or self._broken is not None or self.meter.exhausted is not None
 
     def _wake(self) -> None:
@@ -268,6 +314,7 @@ class Scheduler:
         )
         self._busy += 1
         self._unreported += 1
+        self._launched += 1
         if failure is not None:
             run.fail(classify(failure, "place"))
             work = self._report(run, started=False)
@@ -344,6 +391,14 @@ class Scheduler:
 
     async def _report(self, run: Run, *, started: bool = True) -> None:
         """Record the run, then tell of it: listeners, the job, the reader of the stream."""
+        purse = self.meter.purse
+        if run.given_back:
+            if purse is not None:
+                purse.given_back += 1
+            await self._observer.given_back(run)
+            return
+        if purse is not None and run.trace.stop_reason == "budget":
+            purse.cut_short += 1
         place = await self._observer.finished(run, started=started)
         self.job.add(run, place, keep=self.plan.keep_runs)
         if self._deliver is not None:
@@ -363,3 +418,8 @@ class Scheduler:
     async def _change(self) -> None:
         self._room = asyncio.get_running_loop().create_future()
         await self._room
+
+
+def _count(plan: Plan) -> int | None:
+    """Return how many rollouts a plan is; None where its rows are not known yet."""
+    return len(plan.rows) * plan.group if isinstance(plan.rows, Sized) else None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from hud.errors import ConfigError, UsageError
+from hud.eval.budget import Budget, BudgetLike, check_prices, project_budget
 from hud.eval.collector import rare_collections
 from hud.eval.deadlines import Deadlines
 from hud.eval.digests import job_inputs
@@ -17,7 +18,7 @@ from hud.eval.failures import Failure
 from hud.eval.job import Job
 from hud.eval.limits import Limits
 from hud.eval.observer import Observer, redactor
-from hud.eval.options import RETRIES, Options, agent_name, check_row
+from hud.eval.options import RETRIES, Options, agent_for_row, agent_name, check_row
 from hud.eval.record import run_record
 from hud.eval.scheduler import STOP_WITHIN_S, STOPPED_S, Plan, Scheduler
 from hud.eval.watchdog import Heartbeat, Watchdog, Wedged
@@ -47,6 +48,7 @@ class RunOptions(TypedDict, total=False):
     limit: int | None
     job: Job | None
     limits: Limits | None
+    budget: BudgetLike
     deadlines: Deadlines | None
     rollout_timeout: float | None
     retries: int
@@ -72,6 +74,7 @@ class JobSession:
         limit: int | None = None,
         job: Job | None = None,
         limits: Limits | None = None,
+        budget: BudgetLike = None,
         deadlines: Deadlines | None = None,
         rollout_timeout: float | None = None,
         retries: int = RETRIES,
@@ -87,6 +90,7 @@ class JobSession:
             limits=limits if limits is not None else Limits(),
             retries=retries,
             rollout_timeout=rollout_timeout,
+            budget=Budget.of(budget) if budget is not None else project_budget(),
         )
         counts: dict[str, Any] = {"group": group, "max_concurrent": max_concurrent, "limit": limit}
         for what, value in counts.items():
@@ -196,6 +200,8 @@ class JobSession:
         assert not isinstance(rows, AsyncIterable)
         for row in rows:
             check_row(row, self.agent, self.options)
+            if self.options.budget is not None:
+                check_prices(self.options.budget, agent_for_row(self.agent, row))
             if provider is None:
                 provider = await provider_for(row, self.runtime)
         if self._taskset.origins and self.runtime is None:
@@ -288,6 +294,7 @@ class JobSession:
             "rollout_timeout": self.options.rollout_timeout,
             "deadlines": self.options.deadlines.model_dump(),
             "limits": self.options.limits.model_dump(exclude_none=True),
+            "budget": None if self.options.budget is None else str(self.options.budget),
             **self._notes,
         }
 

@@ -179,7 +179,8 @@ class Taskset:
         stops the job. Options, all by keyword:
 
         `runtime` where to run; `group` attempts at each row; `max_concurrent` rollouts in flight (default: what
-        the placement takes); `limit` rows at most; `job` to fill; `limits`; `deadlines`; `rollout_timeout`
+        the placement takes); `limit` rows at most; `job` to fill; `limits`; `budget` of the whole job ("25usd, 2m
+        tokens"); `deadlines`; `rollout_timeout`
         seconds for each, from queue to teardown; `retries` of infrastructure; `name` of the job; `jobs_dir` for
         its file (False: none); `host_models` that graders may ask this side for (patterns of names).
         """

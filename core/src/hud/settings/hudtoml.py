@@ -85,6 +85,8 @@ class Project:
     prices: dict[str, Price] = field(default_factory=dict)
     redact: RedactTable = field(default_factory=RedactTable)
     limits: dict[str, float] = field(default_factory=dict)
+    budget: list[str] = field(default_factory=list)
+    """[limits] budget: what a whole job may spend, as `hud eval --budget` takes it."""
     eval: dict[str, Any] = field(default_factory=dict)
     agents: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -188,6 +190,8 @@ def _read(path: Path, prefix: tuple[str, ...]) -> Project:
     checked = _schema()(schema.Document(str(path), text, prefix), (), content)
     runtime = checked.get("runtime", {})
     routes = [Route(pattern=name, **route) for name, route in runtime.get("env", {}).items()]
+    limits = checked.get("limits", {})
+    budget = limits.pop("budget", [])
     return Project(
         folder=path.parent,
         path=path,
@@ -196,7 +200,8 @@ def _read(path: Path, prefix: tuple[str, ...]) -> Project:
         plugins=PluginTable(**checked.get("plugins", {})),
         prices={name: Price(**price) for name, price in checked.get("prices", {}).items()},
         redact=RedactTable(**checked.get("redact", {})),
-        limits=checked.get("limits", {}),
+        limits=limits,
+        budget=[budget] if isinstance(budget, str) else budget,
         eval=checked.get("eval", {}),
         agents=checked.get("agents", {}),
     )
@@ -238,7 +243,11 @@ def _schema() -> Any:
         plugins=table(disable=texts, enable=texts, autoload=flag, strict=flag, requires=texts),
         prices=named(price),
         redact=table(patterns=patterns, keys=texts, env=texts),
-        limits=table((), **{name: number(whole=name in _WHOLE) for name in LIMITS}),
+        limits=table(
+            (),
+            budget=either(text(), texts, what='text such as "25usd", or a list of such'),
+            **{name: number(whole=name in _WHOLE) for name in LIMITS},
+        ),
         eval=anything,
         agents=named(anything),
     )

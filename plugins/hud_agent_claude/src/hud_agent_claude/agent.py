@@ -146,7 +146,8 @@ class ClaudeAgent(ProviderAgent[ClaudeConfig]):
     def _body(self, request: Request, declared: Declared) -> dict[str, Any]:
         config = self.config
         system, messages = render(request.conversation, declared.theirs, citations=config.citations_enabled)
-        body: dict[str, Any] = {"model": config.model, "max_tokens": config.max_tokens, "messages": messages}
+        most = config.max_tokens if request.output_tokens is None else request.output_tokens
+        body: dict[str, Any] = {"model": config.model, "max_tokens": most, "messages": messages}
         if system:
             body["system"] = system
         if declared.tools:

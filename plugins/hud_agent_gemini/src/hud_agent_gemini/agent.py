@@ -135,6 +135,8 @@ class GeminiAgent(ProviderAgent[GeminiConfig]):
         for name in ("temperature", "top_p", "top_k", "max_output_tokens"):
             if (value := getattr(config, name)) is not None:
                 options[name] = value
+        if request.output_tokens is not None:
+            options["max_output_tokens"] = request.output_tokens
         thinking: dict[str, Any] = {"include_thoughts": config.include_thoughts}
         if config.thinking_level is not None:
             thinking["thinking_level"] = config.thinking_level.upper()

@@ -56,6 +56,12 @@ class OpenAIChatAgent(OpenAIBase[OpenAIChatConfig]):
     config_cls: ClassVar[type[Any] | None] = OpenAIChatConfig
     dialect: ClassVar[str] = "openai-chat"
 
+    def output_tokens(self) -> int | None:
+        """Return what one reply may have at most, where the configuration bounds it."""
+        given = self.config.completion_kwargs
+        value = given.get("max_completion_tokens", given.get("max_tokens"))
+        return value if isinstance(value, int) else None
+
     async def respond(self, request: Request) -> Reply:
         """Take one turn."""
         async with self.client() as client:
@@ -77,6 +83,9 @@ class OpenAIChatAgent(OpenAIBase[OpenAIChatConfig]):
         if request.tools:
             body["tools"] = [_declaration(tool) for tool in request.tools]
         body |= config.completion_kwargs
+        if request.output_tokens is not None:
+            named = "max_tokens" if "max_tokens" in body else "max_completion_tokens"
+            body[named] = request.output_tokens
         extra = dict(body.pop("extra_body", None) or {})
         if "return_token_ids" in body:
             extra["return_token_ids"] = body.pop("return_token_ids")

@@ -104,6 +104,8 @@ class OpenAIAgent(OpenAIBase[OpenAIConfig]):
         for name in ("max_output_tokens", "temperature", "reasoning", "text", "truncation"):
             if (value := getattr(config, name)) is not None:
                 body[name] = value
+        if request.output_tokens is not None:
+            body["max_output_tokens"] = request.output_tokens
         return body
 
     async def _send(self, client: Any, body: Mapping[str, Any], request: Request) -> Any:
