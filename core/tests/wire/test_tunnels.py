@@ -450,24 +450,43 @@ async def test_open_gives_the_plugins_client_once_and_closes_it_with_the_client(
                 assert LineClient.closed == 1
 
 
-@pytest.mark.soak  # takes every descriptor of its process, and with them what else runs there
-async def test_no_descriptor_left_is_a_typed_error_and_passes(serve: Serve, echo: Echo) -> None:
-    import resource
+OUT_OF_DESCRIPTORS = """
+import asyncio, resource
+from pathlib import Path
+from urllib.parse import urlsplit
 
+from hud.errors import HudProtocolError
+from hud.testing import FakeService
+from hud.types import Capability
+from hud.wire.client import connect
+from hud.wire.server import start_server
+
+
+async def echo(reader, writer):
+    while data := await reader.read(4096):
+        writer.write(data)
+    writer.close()
+
+
+async def main():
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    async with serve() as server, connect(server.url) as client:
-        client_open = opener(client, "echo")
+    backing = await asyncio.start_server(echo, "127.0.0.1", 0)
+    port = backing.sockets[0].getsockname()[1]
+    entries = [Capability(name="echo", protocol="echo/1", url=f"echo://127.0.0.1:{port}")]
+    async with await start_server(FakeService({}, capabilities=entries)) as server, connect(server.url) as client:
+        open_stream = client._tunnel("echo")
         url = urlsplit(client.binding("echo").url)
-        taken = [await client_open() for _ in range(3)]
+        taken = [await open_stream() for _ in range(3)]
         used = len(list(Path("/proc/self/fd").iterdir()))
         resource.setrlimit(resource.RLIMIT_NOFILE, (used + 1, hard))
         try:
-            with pytest.raises((HudProtocolError, OSError)):
-                await client_open()
-            assert await client.list_tasks()
+            await open_stream()
+        except (HudProtocolError, OSError) as error:
+            refused = type(error).__name__
         finally:
+            assert await client.list_tasks() == []
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        stream = await client_open()
+        stream = await open_stream()
         await stream.write(b"x")
         assert await stream.read() == b"x"
         reader, writer = await asyncio.open_connection(url.hostname, url.port)
@@ -476,3 +495,18 @@ async def test_no_descriptor_left_is_a_typed_error_and_passes(serve: Serve, echo
         writer.close()
         for each in (*taken, stream):
             await each.close()
+    backing.close()
+    print("refused with", refused)
+
+
+asyncio.run(main())
+"""
+
+
+def test_no_descriptor_left_is_a_typed_error_and_passes() -> None:
+    """In a process of its own, since it takes every descriptor of its process."""
+    done = subprocess.run(
+        [sys.executable, "-c", OUT_OF_DESCRIPTORS], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "refused with" in done.stdout

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from hud.wire.service import Service
 
 _BACKLOG = 4096
+_ACCEPTED_AT_ONCE = 32
+"""How many connections asyncio takes in one turn. Without a free descriptor it makes all tries of a turn and reports
+each with a traceback (CPython 3.11, `BaseSelectorEventLoop._accept_connection`): 4,096 of them stall a server."""
 
 
 class Server:
@@ -91,12 +94,13 @@ class Server:
             }
         if sock.family == socket.AF_UNIX:
             self._listener = await self.loop.create_unix_server(
-                lambda: ControlConnection(self), sock=sock, ssl=tls, backlog=_BACKLOG, **options
+                lambda: ControlConnection(self), sock=sock, ssl=tls, backlog=_ACCEPTED_AT_ONCE, **options
             )
         else:
             self._listener = await self.loop.create_server(
-                lambda: ControlConnection(self), sock=sock, ssl=tls, backlog=_BACKLOG, **options
+                lambda: ControlConnection(self), sock=sock, ssl=tls, backlog=_ACCEPTED_AT_ONCE, **options
             )
+        sock.listen(_BACKLOG)  # asyncio takes one number for both
 
     async def close(self) -> None:
         """Stop listening, end every session within the settings' deadline, then every connection and tunnel."""
