@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -219,3 +220,62 @@ async def test_the_real_programs_do_a_task(
         assert any(isinstance(step, ToolStep) for step in run.trace.steps)
         assert run.trace.usage.prompt_tokens > 0
         assert "the-real-key" not in json.dumps(run.trace.model_dump(mode="json"))
+
+
+FINISH = "echo COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT"
+
+
+@pytest.fixture(scope="module")
+def mini(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with mini-swe-agent, for the system's own Python: the sandbox has no other."""
+    uv = shutil.which("uv", path=str(Path(sys.executable).parent))
+    python = Path("/usr/bin/python3")
+    if uv is None or not python.exists():
+        pytest.skip("needs uv and the system's own python3")
+    folder = tmp_path_factory.mktemp("mini") / "venv"
+    subprocess.run([uv, "venv", "-q", "--relocatable", "--python", python, folder], check=True, timeout=60)
+    packages = ["mini-swe-agent", "mcp"]
+    command = [uv, "pip", "install", "-q", "--python", folder / "bin/python", *packages]
+    subprocess.run(command, check=True, timeout=300)
+    folder.parent.chmod(0o755)
+    return folder
+
+
+@pytest.mark.registry
+@pytest.mark.slow
+@pytest.mark.timeout(500)
+@pytest.mark.parametrize("model", ["some-local-model", "claude-sonnet-5", "gemini-3.1-pro-preview"])
+@pytest.mark.anyio
+async def test_mini_swe_agent_does_a_task(model: str, mini: Path, tmp_path: Path) -> None:
+    async with writes_the_note("bash", "command", FINISH) as server:
+        url = server.openai_url if model == "some-local-model" else server.url
+        agent = create_agent(
+            "mini_swe", model=model, base_url=url, api_key="the-real-key", program="/opt/agents/bin/mini"
+        )
+        job = await run_with(mini, tmp_path, agent)
+        run = job.runs[0]
+        assert (run.error, run.reward, run.trace.stop_reason) == (None, 1.0, "done")
+        turns = [step.content for step in run.trace.steps if isinstance(step, AgentStep)]
+        assert turns == ["I write it.", "Written."]
+        [tool] = [step for step in run.trace.steps if isinstance(step, ToolStep)][:1]
+        assert tool.result.text.endswith("done\n")
+        assert run.trace.usage.prompt_tokens > 0
+        assert "the-real-key" not in json.dumps(run.trace.model_dump(mode="json"))
+
+
+@pytest.mark.registry
+@pytest.mark.slow
+@pytest.mark.timeout(500)
+@pytest.mark.anyio
+async def test_a_program_stops_at_its_number_of_steps(mini: Path, tmp_path: Path) -> None:
+    async with ModelServer(lambda ask: Turn("On.", [Call("bash", {"command": "true"})])) as server:
+        agent = create_agent(
+            "mini_swe",
+            model="some-local-model",
+            base_url=server.openai_url,
+            program="/opt/agents/bin/mini",
+            max_steps=3,
+        )
+        run = (await run_with(mini, tmp_path, agent)).runs[0]
+        assert (run.error, run.reward, run.trace.stop_reason) == (None, 0.0, "max_steps")
+        assert len(server.asks) == 3

@@ -7,6 +7,7 @@ import contextlib
 import shlex
 import uuid
 from abc import abstractmethod
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 INSTALL_S = 600.0
 READ_S = 5.0
+SAID_LINES = 50
 PREFIX = "/tmp/hud-agents"  # noqa: S108 - inside the workspace
 
 
@@ -151,28 +153,29 @@ class CLIAgent(Agent[ConfigT], Generic[ConfigT]):
     async def _run(self, shell: Any, program: str, start: Invocation, reader: Reader) -> None:
         command = shlex.join([program, *start.words])
         process = await shell.create_process(f"cd {shlex.quote(shell.cwd)} && exec {command}", env=start.env)
-        errors: list[str] = []
+        said: deque[str] = deque(maxlen=SAID_LINES)
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(_keep(process.stderr, errors))
+                group.create_task(_keep(process.stderr, said))
                 with contextlib.suppress(BrokenPipeError):  # it ended before it read: its last words say why
                     process.stdin.write(start.stdin)
                     process.stdin.write_eof()
                 async for line in process.stdout:
-                    _feed(reader, line)
+                    if not _feed(reader, line):
+                        said.append(line)
             ended = await process.wait()
         finally:
             process.close()
             if start.told is not None:
                 await _read_told(shell, start.told, reader)
         reader.end()
-        if ended.exit_status != 0 and reader.answer is None and reader.failure is None:
+        if reader.answer is None and reader.failure is None:
             how = (
                 f"status {ended.exit_status}"
                 if ended.exit_status is not None
                 else f"signal {ended.exit_signal}"
             )
-            reader.failure = f"ended with {how}: {''.join(errors)[-2000:].strip() or 'it said nothing'}"
+            reader.failure = f"ended with {how}: {''.join(said)[-2000:].strip() or 'it said nothing'}"
 
     async def _program(self, shell: Any) -> str:
         """Return the program's path inside; installs it where that is allowed.
@@ -213,21 +216,20 @@ async def _read_told(shell: Any, path: str, reader: Reader) -> None:
         return  # it ended before it wrote any: how it ended says the rest
 
 
-async def _keep(stream: Any, errors: list[str]) -> None:
+async def _keep(stream: Any, said: deque[str]) -> None:
     async for line in stream:
-        errors.append(line)
-        del errors[:-50]
+        said.append(line)
 
 
-def _feed(reader: Reader, line: str) -> None:
+def _feed(reader: Reader, line: str) -> bool:
+    """Hand `line` to the reader where it is an event; otherwise return False."""
     import json
 
-    line = line.strip()
-    if not line.startswith("{"):
-        return
     try:
-        event = json.loads(line)
+        event = json.loads(line) if line.lstrip().startswith("{") else None
     except ValueError:
-        return
-    if isinstance(event, dict):
-        reader.read(event)
+        return False
+    if not isinstance(event, dict):
+        return False
+    reader.read(event)
+    return True

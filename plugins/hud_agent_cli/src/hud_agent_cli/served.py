@@ -6,7 +6,7 @@ from hud.agents.dialects import DIALECTS
 
 
 def dialect_of(model: str, base_url: str | None) -> str:
-    """Return the dialect of the inventor of `model`; Chat Completions for any other, and where an address ends in /v1."""
+    """Return the dialect of the inventor of `model`; Chat Completions for others, and where an address ends in /v1."""
     if base_url is not None and base_url.rstrip("/").endswith("/v1"):
         return "openai-chat"
     bare = model.rpartition("/")[2]

@@ -5,6 +5,7 @@ Source: Gemini API reference, "Generating content".
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 from uuid import uuid4
@@ -27,18 +28,24 @@ _STATUS = {
 def parse(body: dict[str, Any], headers: Mapping[str, str], model: str, *, stream: bool) -> Ask:
     """Read a request; what Gemini would refuse raises `ValueError`."""
     messages: list[Said] = []
-    if body.get("systemInstruction"):
-        messages.append(Said("system", _text(body["systemInstruction"]["parts"])))
-    for content in body["contents"]:
+    told = _spelled(body)
+    if told.get("systemInstruction"):
+        messages.append(Said("system", _text(told["systemInstruction"]["parts"])))
+    for content in told["contents"]:
         messages.extend(_said(content))
     tools: dict[str, dict[str, Any]] = {}
-    for tool in body.get("tools") or []:
+    for tool in map(_spelled, told.get("tools") or []):
         for function in tool.get("functionDeclarations") or []:
             tools[function["name"]] = function
         tools.update({kind: tool for kind in tool if kind != "functionDeclarations"})
-    config = body.get("generationConfig") or {}
+    config = _spelled(told.get("generationConfig") or {})
     schema = config.get("responseJsonSchema") or config.get("responseSchema")
     return Ask("gemini", model, messages, tools, stream, body, headers, schema=schema)
+
+
+def _spelled(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `fields` in camel case: the API reads both spellings of its own names."""
+    return {re.sub("_([a-z])", lambda found: found[1].upper(), name): value for name, value in fields.items()}
 
 
 def _text(parts: list[dict[str, Any]]) -> str:
@@ -46,7 +53,7 @@ def _text(parts: list[dict[str, Any]]) -> str:
 
 
 def _said(content: Mapping[str, Any]) -> Iterator[Said]:
-    parts = content.get("parts") or []
+    parts = [_spelled(part) for part in content.get("parts") or []]
     if content.get("role") == "model":
         calls = [
             Call(
@@ -69,13 +76,13 @@ def _said(content: Mapping[str, Any]) -> Iterator[Said]:
 
 
 def _is_image(part: Mapping[str, Any]) -> bool:
-    return "inlineData" in part or "inline_data" in part  # the API reads both spellings
+    return "inlineData" in part
 
 
 def _result(answer: Mapping[str, Any]) -> Result:
     given = answer.get("response") or {}
     text = str(given.get("output") or given.get("error") or given.get("result") or given)
-    images = sum(_is_image(p) for p in answer.get("parts") or [])
+    images = sum(_is_image(_spelled(p)) for p in answer.get("parts") or [])
     return Result(answer.get("id") or answer["name"], text, images, "error" in given)
 
 
