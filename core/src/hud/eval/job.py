@@ -21,7 +21,7 @@ class Job:
     """Finished runs and what they add up to.
 
     `runs` is in task-major order. A job may be made beforehand and passed to `Taskset.run(job=...)`: it then
-    holds what has finished even where the call was cancelled.
+    holds what has finished even where the call was cancelled. One that was loaded from its file goes on there.
     """
 
     def __init__(
@@ -42,8 +42,12 @@ class Job:
         self.agent: str | None = None
         self.path: Path | None = None
         """The job's file; None where nothing was written."""
+        self.is_loaded = False
+        """Whether it was read from its file: `Taskset.run(job=...)` then goes on with what it has not finished."""
         self.problems: list[Failure] = []
         """What went wrong beside the runs: a placement shared by all that was not given back."""
+        self.remarks: list[str] = []
+        """What the user should know although no result depends on it: what a sink lost."""
         self.cancelled = False
         """Whether it was ended early: cancelled, stopped, or out of budget (`ended_because` says)."""
         self.ended_because: str | None = None
@@ -83,6 +87,7 @@ class Job:
 
         job = cls(path.stem)
         job.path = path
+        job.is_loaded = True
         job.runs.load = load
         with JobFile(path) as file:
             job._take_header(file.job())
@@ -164,6 +169,7 @@ class Job:
             "ended_because": self.ended_because,
             "budget": self.budget,
             "problems": [problem.model_dump(exclude_none=True) for problem in self.problems],
+            "remarks": self.remarks,
             "path": None if self.path is None else str(self.path),
             "summary": totals.model_dump(),
         }

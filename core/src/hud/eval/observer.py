@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from hud.errors import StoreError
 from hud.eval.record import run_of, run_record, started_record
+from hud.eval.sinkfeed import SinkFeed
 from hud.plugins.events import JobFinished, JobStarted, OpenSink, Redact, RolloutFinished, RolloutStarted
 from hud.store.payload import json_text
 from hud.store.redact import project_redactor
@@ -19,14 +22,11 @@ if TYPE_CHECKING:
     from hud.eval.job import Job
     from hud.eval.run import Run
     from hud.plugins.host import PluginHost
-    from hud.store.sink import Sink
     from hud.store.tables import Place, Redactor
     from hud.store.writer import JobWriter
     from hud.types.trace import Step
 
-logger = logging.getLogger("hud.eval")
-
-SINK_S = 5.0
+logger = logging.getLogger("hud.sinks")
 
 
 class Observer:
@@ -36,18 +36,23 @@ class Observer:
         self._job = job
         self._host = host
         self._writer = writer
-        self._sinks: list[Sink] = []
+        self._sinks: list[SinkFeed] = []
         self._redact = redactor(host)
         self._mask = project_redactor()
         self._on_started = bool(host.implementations("hud_rollout_started"))
         self._on_finished = bool(host.implementations("hud_rollout_finished"))
 
     async def job_started(
-        self, rows: int | None, options: Mapping[str, Any], inputs: Mapping[str, Any] | None = None
+        self,
+        rows: int | None,
+        options: Mapping[str, Any],
+        inputs: Mapping[str, Any] | None = None,
+        resumed: Mapping[str, Any] | None = None,
     ) -> None:
-        """Open the sinks, write the job's own record and tell the plugins."""
+        """Open the sinks, write the job's own record and tell the plugins; `resumed` says what a job goes on with."""
         job = self._job
-        self._sinks = await self._host.open_sinks(OpenSink(job_id=job.id, name=job.name))
+        opened = await self._host.open_sinks(OpenSink(job_id=job.id, name=job.name))
+        self._sinks = [SinkFeed(sink, self._cleaned) for sink in opened]
         record = {
             "job_id": job.id,
             "name": job.name,
@@ -59,11 +64,16 @@ class Observer:
             "options": dict(options),
             "inputs": dict(inputs or {}),
             "started_at": job.started_at,
+            "ended_at": None,
+            "cancelled": False,
+            "ended_because": None,
         }
         if self._writer is not None:
             self._writer.job(record)
+            if resumed is not None:
+                self._writer.note("resumed", resumed)
             self._load_from(self._writer)
-        await self._to_sinks("job", record)
+        self._to_sinks("job", record)
         await self._host.job_started(
             JobStarted(job_id=job.id, name=job.name, rows=rows, group=job.group, options=options)
         )
@@ -99,11 +109,10 @@ class Observer:
             if self._writer is not None:
                 self._writer.job(record)
         finally:
+            self._to_sinks("job", record)
+            await self._close_sinks()
             if self._writer is not None:
                 await self._writer.close()
-            await self._to_sinks("job", record)
-            for sink in self._sinks:
-                await _to_sink(sink.close())
             await self._host.job_finished(
                 JobFinished(
                     job_id=job.id,
@@ -121,7 +130,7 @@ class Observer:
         if self._writer is not None:
             if run.attempts:
                 self._writer.attempt({"run_id": run.trace_id, "job_id": run.job_id, **run.attempts[-1]})
-            else:
+            if not run.attempts or run.attempts[-1].get("again"):
                 _tell_steps(run, self._writer)
             self._writer.started(started_record(run))
         if self._on_started:
@@ -148,7 +157,7 @@ class Observer:
         if self._writer is not None:
             place = await self._writer.finished(run_record(run))
         if self._sinks:
-            await self._to_sinks("rollout", run_record(run))
+            self._to_sinks("rollout", run_record(run))
         if self._on_finished and started:
             await self._tell_finished(run)
         return place
@@ -170,16 +179,30 @@ class Observer:
             )
         )
 
-    async def _to_sinks(self, kind: str, record: Mapping[str, Any]) -> None:
-        if not self._sinks:
-            return
+    def _to_sinks(self, kind: str, record: Mapping[str, Any]) -> None:
+        for sink in self._sinks:
+            sink.put(kind, record)
+
+    def _cleaned(self, kind: str, record: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Return a record as it may leave this process: JSON's types, secrets taken out."""
         kept = record if self._redact is None else self._redact(kind, record)
         if kept is None:
-            return
-        kept = json.loads(self._mask(json_text(kept)))
-        for sink in self._sinks:
-            tell: Callable[[Mapping[str, Any]], Awaitable[None]] = getattr(sink, kind)
-            await _to_sink(tell(kept))
+            return None
+        cleaned: dict[str, Any] = json.loads(self._mask(json_text(kept)))
+        return cleaned
+
+    async def _close_sinks(self) -> None:
+        """Close the sinks, all at once and within a bound; what they lost is kept with the job."""
+        sinks, self._sinks = self._sinks, []
+        for said in await asyncio.gather(*(sink.close() for sink in sinks)):
+            if said is not None:
+                self._job.remarks.append(said)
+                logger.warning("%s", said)
+                if self._writer is not None:
+                    with contextlib.suppress(
+                        StoreError
+                    ):  # told where the job's own record could not be written
+                        self._writer.note("sink", {"said": said})
 
 
 def _tell_steps(run: Run, writer: JobWriter) -> None:
@@ -192,14 +215,6 @@ def _tell_steps(run: Run, writer: JobWriter) -> None:
             charge(step)
 
     run.trace.listener = tell
-
-
-async def _to_sink(call: Awaitable[None]) -> None:
-    try:
-        async with asyncio.timeout(SINK_S):
-            await call
-    except Exception:
-        logger.warning("a sink failed", exc_info=True)
 
 
 def redactor(host: PluginHost) -> Redactor | None:
