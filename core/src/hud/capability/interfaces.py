@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from hud.types import Capability, MCPToolResult
 
 How = Literal["exited", "signalled", "timeout", "not_found", "killed", "out_of_memory"]
@@ -146,6 +148,19 @@ class Shell(Protocol):
 
     async def listdir(self, path: str = ".") -> list[str]:
         """Return the names in a folder, sorted."""
+        ...
+
+
+@runtime_checkable
+class CopiesFiles(Protocol):
+    """A shell that copies files without holding them in memory; for those too large for `read_bytes`."""
+
+    async def upload(self, local: str | Path, remote: str) -> None:
+        """Copy a file, or a folder with all below it, into the workspace; into `remote` where that is a folder."""
+        ...
+
+    async def download(self, remote: str, local: str | Path) -> None:
+        """Copy a file, or a folder with all below it, out of the workspace."""
         ...
 
 

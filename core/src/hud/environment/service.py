@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from hud.capability.backing import ContainsAgent, ListensElsewhere
+from hud.environment import artifacts
 from hud.environment.arguments import BAD_PARAMS, close_names
 from hud.environment.author import STOP_GRACE_S, AuthorLoop
 from hud.environment.blocking import BlockWatch
@@ -130,6 +131,8 @@ class EnvironmentService:
     def template(self, task_id: str) -> Template:
         """Return a template; `BadParamsError` names close ones."""
         template = self.env.tasks.get(task_id)
+        if template is None and task_id == artifacts.TASK:
+            return artifacts.fetching(self.env)
         if template is None:
             known = ", ".join(self.env.tasks) or "none"
             raise BadParamsError(
@@ -148,7 +151,7 @@ class EnvironmentService:
             self.author,
             self._outbox,
             frame_bytes=self._frame_bytes,
-            teardown=self.env.teardown_hooks,
+            teardown=() if context.template.id == artifacts.TASK else self.env.teardown_hooks,
         )
 
     async def watched(self, phase: Awaitable[Outcome]) -> Outcome:
@@ -170,6 +173,12 @@ class EnvironmentService:
         )
         self._watch.begin()
         drive.ended.add_done_callback(self._released)
+
+    def cleanups_of(self, session: EnvironmentSession) -> list[asyncio.Future[None]]:
+        """Return the ends of the drives that `session` has let go and that still run."""
+        return [
+            ended for ended, release in self._releases.items() if release.late_errors is session.late_errors
+        ]
 
     def _released(self, ended: asyncio.Future[None]) -> None:
         self._watch.end()

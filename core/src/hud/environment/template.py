@@ -24,7 +24,8 @@ class Template:
 
     `input` and `returns` are types (or JSON Schemas) for the manifest; with `returns` the answer arrives as
     `Answer[returns]`. With `keep_agent_processes` what the agent started is confined while the grader runs, not
-    ended. `artifacts` are patterns of workspace files worth keeping after the rollout.
+    ended. `artifacts` are patterns (`report.json`, `out/**/*.csv`, a folder) of the workspace's files that a verifier
+    of another environment gets.
     """
 
     def __init__(

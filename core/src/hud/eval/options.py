@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from hud.errors import ConfigError
+from hud.errors import ConfigError, TasksetError
 from hud.eval.budget import Budget
 from hud.eval.deadlines import Deadlines
 from hud.eval.limits import Limits
@@ -60,6 +60,10 @@ def check_row(task: Task, agent: AgentCall, options: Options) -> None:
         ConfigError: the agent's time is not below the row's `run_timeout_s`, a time of the row is not below
             the rollout's, or `agent_config` has a key the agent does not know.
     """
+    if task.verifier is not None and task.verifier.verifier is not None:
+        raise TasksetError(
+            f"task {task.slug!r}: its verifier {task.verifier.slug!r} has a verifier of its own"
+        )
     if not task.agent_config and task.runtime_config is None and not _has_times(agent):
         return
     seconds = act_seconds(task, agent, options)

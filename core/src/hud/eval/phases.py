@@ -76,8 +76,10 @@ class Attempt:
         self.timer = PhaseTimer(deadlines.shortest)
         self._expired = False
 
-    async def within(self, phase: Phase, work: Awaitable[T], seconds: float | None = None) -> T:
-        """Await `work` under the deadline of `phase` and add what it took to the run.
+    async def within(
+        self, phase: Phase, work: Awaitable[T], seconds: float | None = None, *, told_as: str = ""
+    ) -> T:
+        """Await `work` under the deadline of `phase` and add what it took to the run, under `told_as` if given.
 
         A deadline cancels this task once, as `asyncio.timeout` does. It is no cancel scope: a placement entered here
         is left in another phase, which scopes that nest would not survive.
@@ -88,7 +90,8 @@ class Attempt:
         before = task.cancelling()
         self._expired = False
         self.timer.set(deadline, self._expire)
-        self.run.phases_at.setdefault(phase, time.time())
+        called = told_as or phase
+        self.run.phases_at.setdefault(called, time.time())
         begun = time.perf_counter()
         try:
             return await work
@@ -102,7 +105,7 @@ class Attempt:
             if self._expired:  # the work ended otherwise, or was cancelled from outside as well
                 task.uncancel()
             spent = self.run.phases_s
-            spent[phase] = spent.get(phase, 0.0) + time.perf_counter() - begun
+            spent[called] = spent.get(called, 0.0) + time.perf_counter() - begun
 
     def _expire(self) -> None:
         self._expired = True
@@ -246,40 +249,25 @@ def _budget_error(run: Run) -> BudgetExhaustedError:
 async def grade(attempt: Attempt) -> None:
     """Send the answer in and take the grade; the key makes a repeated request harmless.
 
-    A row with a verifier is graded by it: the row's own task is graded first, which ends the agent's processes, then
-    the verifier is started and gets that whole reply as its answer.
+    A row with a verifier is graded by it, see `hud.eval.verifier`.
     """
     run = attempt.run
     verifier = run.task.verifier
     if verifier is None:
-        run.finish(await _grade(attempt, attempt.client, run.answer, run.attempt_key))
+        run.finish(await _grade(attempt, run.attempt_key))
         return
-    frame = await _grade(attempt, attempt.client, run.answer, f"{run.attempt_key}.agent")
+    from hud.eval.verifier import verify
+
+    frame = await _grade(attempt, f"{run.attempt_key}.agent")
     run.note_evaluation(run.task.id, run.answer, frame)
-    client = attempt.client if run.task.shares_verifier_runtime else await _verifier_client(attempt, verifier)
-    attempt.owing.append(client)
-    await attempt.within("start", client.start_task(verifier.id, verifier.args))
-    run.finish(await _grade(attempt, client, frame, run.attempt_key), verifier.id, frame)
+    run.finish(await verify(attempt, verifier, frame), verifier.id, frame)
 
 
-async def _grade(attempt: Attempt, client: Any, answer: Any, key: str) -> Mapping[str, Any]:
-    reply: Mapping[str, Any] = await attempt.within("grade", client.grade(answer, key=key))
+async def _grade(attempt: Attempt, key: str) -> Mapping[str, Any]:
+    client = attempt.client
+    reply: Mapping[str, Any] = await attempt.within("grade", client.grade(attempt.run.answer, key=key))
     attempt.owing.remove(client)
     return reply
-
-
-async def _verifier_client(attempt: Attempt, verifier: Task) -> Any:
-    """Place and connect the verifier's environment beside the agent's, which is held until both are released.
-
-    What the agent left behind is not carried over: a verifier in another environment sees the reply alone.
-    """
-    if attempt.place_row is None:
-        raise HudError(f"verifier {verifier.slug!r} runs elsewhere, but nothing says where")
-    provider = await attempt.place_row(verifier)
-    runtime = await attempt.within("place", attempt.stack.enter_async_context(provider(verifier)))
-    entering = attempt.stack.enter_async_context(attempt.connector(runtime, verifier, attempt.run))
-    seconds = _ready_seconds(runtime, attempt.deadlines)
-    return await attempt.within("connect", entering, seconds)
 
 
 def keep_written(attempt: Attempt) -> None:

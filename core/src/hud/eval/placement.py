@@ -52,7 +52,7 @@ def connector_for(
             connections=connections,
             host_model=models.for_run(run),
             settings=settings,
-            prestart=(task.id, task.args),
+            prestart=(task.id, task.args) if task is run.task else None,  # a verifier gets artefacts first
         )
 
     return connector

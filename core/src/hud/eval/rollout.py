@@ -288,7 +288,7 @@ async def rollout(
         connector = connector_for(
             options.deadlines, models, workspace_routes=workspace_routes, connections=connections
         )
-        live = Rollout(run, agent, provider, options, connector, place_row=placements.provider_for)
+        live = Rollout(run, agent, provider, options, connector, place_row=placements.verifier_for)
         return await supervise(live)
 
 

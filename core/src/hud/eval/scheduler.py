@@ -5,7 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sized
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+    Sized,
+)
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,11 +31,13 @@ from hud.eval.purse import Purse
 from hud.eval.rollout import INTERRUPTED_RELEASE_S, Rollout, row_steps
 from hud.eval.run import Run
 from hud.eval.runlog import RunLogs
+from hud.runtime.contract import Prepares
 from hud.runtime.select import Placements
 
 if TYPE_CHECKING:
     from hud.eval.job import Job
     from hud.eval.phases import AgentCall, Connector
+    from hud.eval.resumption import Begun, Resumption
     from hud.types.task import Task
 
 T = TypeVar("T")
@@ -37,6 +48,9 @@ logger = logging.getLogger("hud.eval")
 
 STOPPED_S = 5.0
 """What giving back a shared placement may take once the job was stopped."""
+
+PREPARE_S = 3600.0
+"""What a placement may take to build what its rollouts start from."""
 
 SMALL = 16
 """Rollouts at once that are not worth measuring the machine for."""
@@ -61,6 +75,8 @@ class Plan:
     keep_runs: bool = True
     host_models: tuple[str, ...] = ("*",)
     connector: Connector | None = None
+    resumption: Resumption | None = None
+    """What a job that goes on has done already."""
 
 
 class Scheduler:
@@ -210,7 +226,8 @@ class Scheduler:
         self._wake()
 
     async def _schedule(self) -> None:
-        index = self.job.next_index
+        resumption = self.plan.resumption
+        index = self.job.next_index if resumption is None else 0
         rows = self.plan.rows
         later = aiter(rows) if isinstance(rows, AsyncIterable) else None
         now = iter(()) if isinstance(rows, AsyncIterable) else iter(rows)
@@ -218,15 +235,27 @@ class Scheduler:
             row = next(now, None) if later is None else await self._interruptibly(anext(later, None))
             if row is None:
                 return
+            of_row = range(index, index + self.plan.group)
+            index += self.plan.group
+            places, begun = self._due(row, of_row)
+            if not places:
+                continue
             provider, failure = self._known, None
             if provider is None or row.runtime_config is not None:
                 provider, failure = await self._interruptibly(self._provider(row))
-            group_id = new_id()
-            for _ in range(self.plan.group):
+            group_id = (None if resumption is None else resumption.group_of(of_row)) or new_id()
+            for place in places:
                 if not await self._has_room():
                     return
-                self._launch(row, provider, failure, group_id, index)
-                index += 1
+                self._launch(row, provider, failure, group_id, place, begun.get(place))
+
+    def _due(self, row: Task, of_row: range) -> tuple[Sequence[int], Mapping[int, Begun]]:
+        """Return the places of a row's attempts that are to be run, and those that were begun before."""
+        resumption = self.plan.resumption
+        if resumption is None:
+            return of_row, {}
+        resumption.check(row, of_row)
+        return [place for place in of_row if resumption.is_due(place)], resumption.again
 
     async def _interruptibly(self, work: Awaitable[T]) -> T:
         """Await what `stop` may cancel: a slow source of rows, a placement that is entered."""
@@ -242,6 +271,9 @@ class Scheduler:
         try:
             async with asyncio.timeout(seconds) as limit:
                 provider = await self._placements.provider_for(row)
+                if isinstance(provider, Prepares):
+                    limit.reschedule(None)
+                    await self._prepared(provider, row)
         except TimeoutError as exc:
             if not limit.expired():
                 return None, RuntimeStartError(f"the placement could not be entered: {exc!r}")
@@ -256,6 +288,10 @@ class Scheduler:
         ):
             self._known = provider  # what the user gave, for every row that asks for nothing
         return provider, None
+
+    async def _prepared(self, provider: Prepares, row: Task) -> None:
+        async with asyncio.timeout(PREPARE_S):
+            await provider.prepare(row)
 
     def _widen(self, provider: Any) -> None:
         """Take as many rollouts at once as this placement takes, or as the user asked for and the machine holds."""
@@ -302,7 +338,15 @@ class Scheduler:
         if self._room is not None and not self._room.done():
             self._room.set_result(None)
 
-    def _launch(self, row: Task, provider: Any, failure: Exception | None, group_id: str, index: int) -> None:
+    def _launch(
+        self,
+        row: Task,
+        provider: Any,
+        failure: Exception | None,
+        group_id: str,
+        index: int,
+        begun: Begun | None,
+    ) -> None:
         meter = Meter(self.plan.options.limits.for_row(row_steps(row)), self.meter)
         run = Run(
             task=row,
@@ -311,7 +355,12 @@ class Scheduler:
             agent_name=self._agent_name,
             index=index,
             meter=meter,
+            trace_id=None if begun is None else begun.run_id,
         )
+        if begun is not None:
+            run.attempts = list(begun.attempts)
+            if begun.was_finished:
+                self.job.totals.drop(begun.slug, begun.reward, begun.seconds)
         self._busy += 1
         self._unreported += 1
         self._launched += 1
@@ -327,7 +376,7 @@ class Scheduler:
                 self.plan.options,
                 self._connector,
                 self._observer.rollout_started,
-                self._placements.provider_for,
+                self._placements.verifier_for,
             )
             work = self._drive(live)
         task = asyncio.get_running_loop().create_task(work)
@@ -422,4 +471,6 @@ class Scheduler:
 
 def _count(plan: Plan) -> int | None:
     """Return how many rollouts a plan is; None where its rows are not known yet."""
+    if plan.resumption is not None:
+        return plan.resumption.left
     return len(plan.rows) * plan.group if isinstance(plan.rows, Sized) else None

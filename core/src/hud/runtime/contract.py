@@ -70,6 +70,19 @@ class Delegate(Protocol):
 
 
 @runtime_checkable
+class Prepares(Protocol):
+    """A provider with long work to do before a row's first rollout: building an image, say.
+
+    Asked for each row, outside of the deadline of placing; what was done before is not done again. A provider that
+    is not asked does it when it places.
+    """
+
+    async def prepare(self, task: Task) -> None:
+        """Do it; raises what placing would raise."""
+        ...
+
+
+@runtime_checkable
 class Watched(Protocol):
     """`Runtime.params["process"]` of a placement whose death is seen at once."""
 

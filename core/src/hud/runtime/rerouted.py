@@ -23,6 +23,12 @@ class Rerouted:
         placed: AbstractAsyncContextManager[Runtime] = self.inner(configured(task, self.config))
         return placed
 
+    async def prepare(self, task: Task) -> None:
+        """Have the provider prepare for `task` as it will be placed, where it prepares at all."""
+        prepare = getattr(self.inner, "prepare", None)
+        if prepare is not None:
+            await prepare(configured(task, self.config))
+
 
 class ReroutedDelegate:
     """The same for a placement that drives rollouts itself."""

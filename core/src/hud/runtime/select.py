@@ -63,8 +63,35 @@ class Placements:
         """
         chosen = await self._chosen(task)
         if self._stack is not None:
-            await self._enter(chosen.inner if isinstance(chosen, (Rerouted, ReroutedDelegate)) else chosen)
+            await self._enter(_innermost(chosen))
         return chosen
+
+    async def verifier_for(self, task: Task) -> Provider | Delegate:
+        """Return where a row's verifier `task` runs.
+
+        As `provider_for`, but a runtime that was given for the rows counts only where it can serve the verifier too:
+        not one that serves another file than the verifier was declared in, nor one that lacks what it asks for.
+        """
+        given = self.runtime
+        if given is None or isinstance(given, str) or self._serves(given, task):
+            return await self.provider_for(task)
+        elsewhere = Placements(folder=self.folder, host=self._host)
+        elsewhere._made = self._made
+        chosen = await elsewhere.provider_for(task)
+        if self._stack is not None:
+            await self._enter(_innermost(chosen))
+        return chosen
+
+    def _serves(self, given: Any, task: Task) -> bool:
+        features = getattr(given, "features", None)
+        if isinstance(features, Features) and features.missing(task.runtime_config):
+            return False
+        source = getattr(given, "source", given)
+        if task.source is None or not (is_environment(source) or isinstance(source, (str, Path))):
+            return True
+        return _identity(declaration_of(task)) == _identity(source) or _same_file(
+            declaration_of(task), source
+        )
 
     async def _enter(self, provider: Any) -> None:
         if not hasattr(type(provider), "__aenter__"):
@@ -252,6 +279,18 @@ def is_environment(thing: Any) -> bool:
 def _env_name(source: Any, task: Task) -> str | None:
     """Return which of a file's environments is meant."""
     return task.env if isinstance(source, (str, Path)) else None
+
+
+def _innermost(provider: Any) -> Any:
+    return provider.inner if isinstance(provider, (Rerouted, ReroutedDelegate)) else provider
+
+
+def _same_file(one: Any, other: Any) -> bool:
+    paths = [getattr(thing, "source_file", None) or thing for thing in (one, other)]
+    if not all(isinstance(path, (str, Path)) for path in paths):
+        return False
+    first, second = (Path(path).resolve() for path in paths)
+    return first == second or second in first.parents  # a folder serves the files in it
 
 
 def _identity(source: Any) -> Any:
