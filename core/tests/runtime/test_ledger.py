@@ -292,6 +292,37 @@ def test_a_forked_process_is_an_owner_of_its_own() -> None:
     assert due == {"hud-parent": False, "hud-child": True}
 
 
+ELSEWHERE = """
+import sys
+from hud.runtime import folders
+folders._pid_namespace = lambda: "pid:[1]"
+from hud.runtime.ledger import ledger
+ledger().intend("folder", sys.argv[1])
+print("made", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_an_owner_whose_number_says_nothing_here_is_dead_once_it_lets_go_of_its_file(tmp_path: Path) -> None:
+    folder = tmp_path / "hud-elsewhere"
+    folder.mkdir()
+    words = [sys.executable, "-c", ELSEWHERE, str(folder)]
+    owner = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == b"made\n"
+        assert [entry.is_due for entry in entries()] == [False]
+        asyncio.run(reap())
+        assert folder.exists()
+    finally:
+        owner.kill()
+        owner.communicate()
+    assert [entry.is_due for entry in entries()] == [True]
+    asyncio.run(reap())
+    assert not folder.exists()
+    assert entries() == []
+
+
 def test_the_command_says_what_it_removed(tmp_path: Path) -> None:
     folder = tmp_path / "hud-box-2"
     folder.mkdir()

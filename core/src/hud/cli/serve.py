@@ -66,17 +66,19 @@ def serve(
         unix_path=unix,
     )
     listening = Listening(host=host, port=port, unix_path=unix, token=token, debug=debug)
+    from hud.eval.watchdog import cleaned_up_after
     from hud.plugins.hudfile import load_hudfile
 
     load_hudfile()
-    if not isolate:
-        _serve_here(module, name, args, listening, announcer)
-    elif args:
+    if isolate and args:
         raise UsageError(
             "--isolate serves what a file declares: --arg, for a factory, cannot be given with it"
         )
-    else:
-        _serve_isolated(module, name, listening, announcer)
+    with cleaned_up_after("serve"):
+        if isolate:
+            _serve_isolated(module, name, listening, announcer)
+        else:
+            _serve_here(module, name, args, listening, announcer)
     click.echo("stopped", err=True)
 
 

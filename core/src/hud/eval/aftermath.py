@@ -37,6 +37,8 @@ def main(owner: str, how: str, *files: str) -> None:
                 _write_ends(Path(file))
     asyncio.run(reap(owner=owner, remote=False, within_s=REAP_S))
     _remove_folders(owner)
+    # What its rollouts' processes made: they are owners of their own, and have ended with it by now.
+    asyncio.run(reap(remote=False, within_s=REAP_S))
 
 
 def _is_gone(owner: str) -> bool:

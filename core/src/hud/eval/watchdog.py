@@ -14,7 +14,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -112,10 +113,7 @@ class Heartbeat:
         self._timer: asyncio.TimerHandle | None = None
 
     def __enter__(self) -> Self:
-        from hud.runtime.folders import owner_record
-
-        path = "\n".join(sys.path)
-        self._process = watchdog([sys.executable, "-P", "-c", _AFTER, path, owner_record()])
+        self._process = _watchdog()
         self._beat()
         return self
 
@@ -132,6 +130,26 @@ class Heartbeat:
             self._timer.cancel()
         if self._process is not None:
             self._process.over(self._job_id)
+
+
+def _watchdog() -> WatchdogProcess:
+    from hud.runtime.folders import owner_record
+
+    return watchdog([sys.executable, "-P", "-c", _AFTER, "\n".join(sys.path), owner_record()])
+
+
+@contextmanager
+def cleaned_up_after(name: str) -> Iterator[None]:
+    """Have what this process makes removed by another, should it be killed while the block lasts.
+
+    `name` is of letters, digits and dashes, and of no job.
+    """
+    process = _watchdog()
+    process.watch(name, None, None)
+    try:
+        yield
+    finally:
+        process.over(name)
 
 
 def stack_of(thread: int) -> str:

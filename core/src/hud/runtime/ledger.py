@@ -10,18 +10,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
+import struct
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from hud.errors import RuntimeStartError
-from hud.runtime.folders import owner_is_dead, owner_record, upper_root
+from hud.runtime.folders import machine_identity, owner_is_dead, owner_record, upper_root
 from hud.store.folder import state_folder
 
 LOCAL_KINDS = frozenset({"process", "folder", "mount", "cgroup", "socket"})
@@ -47,10 +50,17 @@ class LedgerEntry:
     id: str | None = None
     at: float = 0.0
     number: int = 0
+    held: bool = False
+    """Whether its owner had the lock of its file."""
+    orphaned: bool = False
+    """Whether nobody holds the owner's file any more: how the death of a process is seen whose number says nothing
+    here, since it lived in another pid namespace."""
 
     @property
     def is_due(self) -> bool:
         """Whether it may be removed by who is not its owner."""
+        if self.orphaned:
+            return True
         if self.remote and self.expires_at is not None and self.expires_at <= time.time():
             return True
         return owner_is_dead(self.owner)
@@ -96,6 +106,7 @@ class Ledger:
         self._size = 0
         self._count = 0
         self._open: dict[int, dict[str, Any]] = {}
+        self._locked = self._folder_synced = False
 
     def intend(
         self,
@@ -125,6 +136,9 @@ class Ledger:
             self._count += 1
             number = event["n"] = self._count
             try:
+                self._opened()
+                if self._locked:
+                    event["locked"] = True
                 self._append(event, sync=kind not in LOCAL_KINDS)
             except OSError as error:
                 raise RuntimeStartError(
@@ -168,14 +182,20 @@ class Ledger:
                 self.path.unlink(missing_ok=True)
                 self._let_go()
 
-    def _append(self, event: Mapping[str, Any], *, sync: bool = False) -> None:
+    def _opened(self) -> None:
         if self._descriptor < 0:
             self._descriptor = os.open(
                 self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600
             )
             self._size = os.fstat(self._descriptor).st_size
-            if sync:
-                _sync_folder(self.path.parent)
+            self._locked = _lock(self._descriptor)
+            self._folder_synced = False
+
+    def _append(self, event: Mapping[str, Any], *, sync: bool = False) -> None:
+        self._opened()
+        if sync and not self._folder_synced:
+            _sync_folder(self.path.parent)
+            self._folder_synced = True
         # The newline in front ends a line that a full disk cut short.
         line = b"\n" + json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
         written = os.write(self._descriptor, line)
@@ -194,6 +214,7 @@ class Ledger:
             with os.fdopen(descriptor, "ab", closefd=False) as file:
                 file.writelines(lines)
             os.fsync(descriptor)
+            self._locked = _lock(descriptor)
             fresh.replace(self.path)
         except OSError:
             os.close(descriptor)
@@ -280,7 +301,44 @@ def read_entries(path: Path) -> list[LedgerEntry]:
             found.pop(number, None)
         elif op == "created" and number in found:
             found[number].update({key: event[key] for key in ("id", "expires_at") if key in event})
-    return [entry for event in found.values() if (entry := _entry_of(event)) is not None]
+    entries = [entry for event in found.values() if (entry := _entry_of(event)) is not None]
+    if is_held(path):
+        return entries
+    here = machine_identity()
+    return [replace(entry, orphaned=entry.held and entry.owner.split()[:1] == [here]) for entry in entries]
+
+
+def is_held(path: Path) -> bool:
+    """Say whether the owner of a file lives, as its lock tells in every pid namespace; True where that is not known."""
+    if sys.platform != "linux":
+        return True
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return True
+    try:
+        answer = fcntl.fcntl(descriptor, _F_OFD_GETLK, _FLOCK.pack(fcntl.F_RDLCK, os.SEEK_SET, 0, 1, 0))
+        return bool(_FLOCK.unpack(answer)[0] != fcntl.F_UNLCK)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    """Hold a lock of the open file, not of the process, until it is closed by whatever end; False where none is had."""
+    if sys.platform != "linux":
+        return False
+    try:
+        fcntl.fcntl(descriptor, _F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0))
+    except OSError:
+        return False
+    return True
+
+
+_F_OFD_GETLK, _F_OFD_SETLK = 36, 37
+_FLOCK = struct.Struct("hhqqi")
+"""`struct flock` of Linux: l_type, l_whence, l_start, l_len, l_pid. Apart from `flock`, by which reapers take turns."""
 
 
 def _entry_of(event: Mapping[str, Any]) -> LedgerEntry | None:
@@ -296,6 +354,7 @@ def _entry_of(event: Mapping[str, Any]) -> LedgerEntry | None:
             id=None if ident is None else str(ident),
             at=float(event.get("at", 0.0)),
             number=int(event["n"]),
+            held=bool(event.get("locked", False)),
         )
     except (KeyError, TypeError, ValueError):
         return None

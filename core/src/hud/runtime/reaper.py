@@ -16,7 +16,7 @@ from typing import Any, Literal
 from hud.errors import HudError
 from hud.runtime import folders
 from hud.runtime.folders import owner_is_dead
-from hud.runtime.ledger import LOCAL_KINDS, LedgerEntry, read_entries, read_ledgers
+from hud.runtime.ledger import LOCAL_KINDS, LedgerEntry, is_held, read_entries, read_ledgers
 
 Outcome = Literal["removed", "gone", "failed", "due"]
 
@@ -161,15 +161,17 @@ def _forget_if_done(path: Path, entries: Sequence[LedgerEntry]) -> None:
     if entries:
         return
     with contextlib.suppress(OSError):
-        owner = _owner_in(path)
+        owner, locked = _owner_in(path)
         age = folders.age_s(path)
-        if owner_is_dead(owner) if owner else age > _FORGET_S:
+        dead = owner_is_dead(owner) or (locked and not is_held(path))
+        if dead if owner else age > _FORGET_S:
             path.unlink()
 
 
-def _owner_in(path: Path) -> str:
-    """Return whose file it is, from the first line that tells."""
+def _owner_in(path: Path) -> tuple[str, bool]:
+    """Return whose file it is, and whether that one holds its lock, from the first line that tells."""
     for line in path.read_bytes().splitlines():
         with contextlib.suppress(ValueError, TypeError, KeyError):
-            return str(json.loads(line)["owner"])
-    return ""
+            event = json.loads(line)
+            return str(event["owner"]), bool(event.get("locked", False))
+    return "", False
