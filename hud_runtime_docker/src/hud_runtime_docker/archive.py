@@ -18,7 +18,7 @@ LEFT_OUT = frozenset(
 
 
 def secret_file(path: str, content: str, *, uid: int, gid: int) -> bytes:
-    """Return an archive for `/` with one file that only `uid` can read."""
+    """Return an archive for `/` with one file that only `uid` can read, in a folder it can remove it from."""
     data = content.encode()
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
@@ -26,6 +26,8 @@ def secret_file(path: str, content: str, *, uid: int, gid: int) -> bytes:
         for depth in range(1, len(parts)):
             folder = tarfile.TarInfo("/".join(parts[:depth]))
             folder.type, folder.mode = tarfile.DIRTYPE, 0o755
+            if depth == len(parts) - 1:
+                folder.mode, folder.uid, folder.gid = 0o700, uid, gid
             archive.addfile(folder)
         entry = tarfile.TarInfo("/".join(parts))
         entry.size, entry.mode, entry.uid, entry.gid, entry.mtime = (

@@ -74,7 +74,8 @@ class Sandboxes:
             if made.engine == "landlock":
                 await made.close()
                 raise SandboxError(
-                    "the landlock engine has no network of its own: network= and peers= need bubblewrap"
+                    "the landlock engine has no network of its own: network= and peers= need bubblewrap "
+                    "(in a container, DockerRuntime(..., workspaces='namespaces'))"
                 )
             made.servers += await self._egress.open(made)
         return made
