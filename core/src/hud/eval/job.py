@@ -55,6 +55,8 @@ class Job:
         """The budget, what was spent of it and what it left undone; None where there was none."""
         self.started_at = time.time()
         self.ended_at: float | None = None
+        self.paused_s = 0.0
+        """For how long it lay still, killed or ended early, before it went on."""
         self.totals = JobSummary()
         for run in self.runs:
             self.totals.add(run)
@@ -105,6 +107,7 @@ class Job:
         self.agent = record.get("agent", self.agent)
         self.started_at = record.get("started_at", self.started_at)
         self.ended_at = record.get("ended_at", self.ended_at)
+        self.paused_s = record.get("paused_s", self.paused_s)
         self.cancelled = record.get("cancelled", self.cancelled)
         self.ended_because = record.get("ended_because", self.ended_because)
         self.budget = record.get("budget", self.budget)
@@ -112,6 +115,18 @@ class Job:
             from hud.eval.failures import Failure
 
             self.problems = [Failure(**problem) for problem in record["problems"]]
+
+    def go_on(self) -> None:
+        """Forget how it ended, since it goes on; the time in between does not count as its own."""
+        last = self.ended_at
+        if last is None and self.path is not None:
+            beside = self.path.with_name(f"{self.path.name}-wal")
+            last = max(path.stat().st_mtime for path in (self.path, beside) if path.exists())
+        if last is not None:
+            self.paused_s += max(time.time() - max(last, self.started_at), 0.0)
+        self.ended_at = self.ended_because = None
+        self.cancelled = False
+        self.problems = []
 
     def add(self, run: Run, place: Place | None = None, *, keep: bool = True) -> None:
         """Take in a finished run; with `keep=False` only its numbers."""
@@ -144,8 +159,8 @@ class Job:
 
     @property
     def elapsed_seconds(self) -> float:
-        """From the start to the end, or to now."""
-        return (self.ended_at or time.time()) - self.started_at
+        """From the start to the end, or to now, without the time for which it lay still."""
+        return (self.ended_at or time.time()) - self.started_at - self.paused_s
 
     def summary(self) -> JobSummary:
         """Return the table per task: mean, standard error, pass@k, errors, time."""

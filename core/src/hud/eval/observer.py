@@ -64,6 +64,7 @@ class Observer:
             "options": dict(options),
             "inputs": dict(inputs or {}),
             "started_at": job.started_at,
+            "paused_s": job.paused_s,
             "ended_at": None,
             "cancelled": False,
             "ended_because": None,

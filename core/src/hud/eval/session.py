@@ -27,6 +27,7 @@ from hud.runtime.watchdog import dismissed
 
 if TYPE_CHECKING:
     from hud.eval.phases import AgentCall, Connector
+    from hud.eval.resumption import Only, Resumption
     from hud.eval.run import Run
     from hud.eval.taskset import Taskset
     from hud.store.writer import JobWriter
@@ -57,6 +58,8 @@ class RunOptions(TypedDict, total=False):
     host_models: Iterable[str]
     on_wedged: Wedged | None
     connector: Connector | None
+    only: Only | None
+    force: bool
 
 
 class JobSession:
@@ -84,6 +87,8 @@ class JobSession:
         host_models: Iterable[str] = ("*",),
         on_wedged: Wedged | None = None,
         connector: Connector | None = None,
+        only: Only | None = None,
+        force: bool = False,
     ) -> None:
         self.options = Options(
             deadlines=deadlines if deadlines is not None else Deadlines(),
@@ -103,6 +108,11 @@ class JobSession:
         self.agent = agent
         self.runtime = runtime
         self.job = job if job is not None else Job(name=name or taskset.name)
+        self._resumes = _checked_resume(self.job, group=group, only=only, jobs_dir=jobs_dir)
+        self._only = only
+        self._force = force
+        self._resumption: Resumption | None = None
+        self._inputs: Mapping[str, Any] | None = None
         self.job.group = group or self.job.group
         self.job.source = self.job.source or taskset.source
         self.job.taskset_id = self.job.taskset_id or taskset.taskset_id
@@ -193,6 +203,8 @@ class JobSession:
         """Hold every row that is known to what can work, and the first one to having a placement."""
         if self._scheduler is not None or self._working is not None:
             raise UsageError("this job has run; make another with run() or stream()")
+        if self._resumes:
+            await asyncio.to_thread(self._check_inputs)
         if self._taskset.is_lazy:
             return
         provider: Any = None
@@ -211,11 +223,49 @@ class JobSession:
             if isinstance(provider, LocalRuntime):
                 check_environments(rows, self._taskset.origins)
 
+    def _check_inputs(self) -> None:
+        """Hold what the results of a job that goes on depend on to what it was."""
+        from hud.eval.resumption import changes
+        from hud.store.reader import JobFile
+
+        assert self.job.path is not None
+        with JobFile(self.job.path) as file:
+            before = file.job().get("inputs") or {}
+        self._inputs = job_inputs(self._taskset, self.agent)
+        changed = list(changes(before, self._inputs))
+        if changed and not self._force:
+            raise UsageError(
+                f"job {self.job.id} began with other inputs: {'; '.join(changed)}. Restore them, start another job, "
+                "or go on all the same with --force (force=True): its results then come from both"
+            )
+
+    async def _read_what_is_done(self) -> None:
+        """Read it once the file is locked: nobody adds to it any more."""
+        from hud.eval.resumption import Resumption
+
+        assert self.job.path is not None
+        self._resumption = await asyncio.to_thread(Resumption.read, self.job.path, self._only)
+        self.job.go_on()
+
     async def _work(self, queue: asyncio.Queue[Any] | None) -> None:
+        try:
+            await self._run_job(queue)
+        finally:
+            if queue is not None:
+                await queue.put(_END)
+
+    async def _run_job(self, queue: asyncio.Queue[Any] | None) -> None:
         from hud.plugins.host import current_host
 
         host = current_host()
         writer = self._writer = self._open_writer(redactor(host))
+        if self._resumes:
+            try:
+                await self._read_what_is_done()
+            except BaseException:
+                if writer is not None:
+                    await writer.close()
+                raise
         observer = Observer(self.job, host, writer)
         rows = self._taskset.rows(self._limit)
         plan = Plan(
@@ -228,6 +278,7 @@ class JobSession:
             keep_runs=self._keep_runs,
             host_models=self._host_models,
             connector=self._connector,
+            resumption=self._resumption,
         )
         self._scheduler = Scheduler(plan, self.job, observer, None if queue is None else queue.put)
         if self._stop_because is not None:
@@ -236,18 +287,14 @@ class JobSession:
             count = len(rows) * self.job.group if isinstance(rows, Sized) else None
             with rare_collections(), self._watched(self._scheduler, writer):
                 try:
-                    inputs = await asyncio.to_thread(job_inputs, self._taskset, self.agent)
-                    await observer.job_started(count, self._described(), inputs)
+                    inputs = self._inputs or await asyncio.to_thread(job_inputs, self._taskset, self.agent)
+                    await observer.job_started(count, self._described(), inputs, self._resumed())
                     await self._scheduler.run()
                 finally:
                     self._ending_at = time.monotonic()
                     await observer.job_finished()
         finally:
-            try:
-                await dismissed()
-            finally:
-                if queue is not None:
-                    await queue.put(_END)
+            await dismissed()
 
     @contextmanager
     def _watched(self, scheduler: Scheduler, writer: JobWriter | None) -> Iterator[None]:
@@ -286,8 +333,16 @@ class JobSession:
         if self._on_wedged is not None:
             self._on_wedged(stack)
 
+    def _resumed(self) -> dict[str, Any] | None:
+        """Return what the file keeps of the fact that the job goes on."""
+        done = self._resumption
+        if done is None:
+            return None
+        return {"done": len(done.done), "lost": done.lost, "only": done.only, "forced": self._force}
+
     def _described(self) -> dict[str, Any]:
         return {
+            "hard_bound_s": self.options.hard_bound_s,
             "max_concurrent": self._max_concurrent,
             "limit": self._limit,
             "retries": self.options.retries,
@@ -299,6 +354,10 @@ class JobSession:
         }
 
     def _open_writer(self, redact: Any) -> JobWriter | None:
+        if self._resumes and self.job.path is not None:
+            from hud.store.writer import JobWriter
+
+            return JobWriter(self.job.path.parent, self.job.path.stem, redact=redact)
         if self._jobs_dir is False:
             return None
         from hud.store.folder import jobs_folder
@@ -310,3 +369,31 @@ class JobSession:
         else:
             folder = jobs_folder()
         return JobWriter(folder, self.job.id, redact=redact)
+
+
+def _checked_resume(
+    job: Job, *, group: int | None, only: Only | None, jobs_dir: str | Path | bool | None
+) -> bool:
+    """Say whether a job goes on from its file.
+
+    Raises:
+        UsageError: it cannot: it runs, its file is an export, or what was asked does not fit it.
+    """
+    if not job.is_loaded or job.path is None:
+        if only is not None:
+            raise UsageError(
+                f"only={only!r} is for a job that was loaded: Taskset.run(agent, job=Job.load(id))"
+            )
+        return False
+    from hud.store.lock import is_locked
+    from hud.store.writer import SUFFIX
+
+    if job.path.suffix != SUFFIX:
+        raise UsageError(f"{job.path} is an export; only a job's own file ({SUFFIX}) can go on")
+    if is_locked(job.path):
+        raise UsageError(f"job {job.id} is still run by another process; end that one first")
+    if group is not None and group != job.group:
+        raise UsageError(f"job {job.id} has group={job.group}; it cannot go on with group={group}")
+    if jobs_dir is not None:
+        raise UsageError(f"job {job.id} goes on in its own file {job.path}; leave jobs_dir out")
+    return True

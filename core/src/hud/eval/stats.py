@@ -186,6 +186,18 @@ class JobSummary:
         for name in ("graded", "passed", "total", "squares", "errors", "seconds"):
             setattr(self.others, name, getattr(self.others, name) + getattr(summary, name))
 
+    def drop(self, slug: str, reward: float | None, seconds: float) -> None:
+        """Count a run no more, which is run again."""
+        summary = self.tasks.get(slug, self.others)
+        summary.seconds -= seconds
+        if reward is None:
+            summary.errors -= 1
+            return
+        summary.graded -= 1
+        summary.passed -= reward >= PASSING
+        summary.total -= reward
+        summary.squares -= reward * reward
+
     def in_order(self) -> list[TaskSummary]:
         """Return the tasks in the order of the job's rows."""
         return sorted(self.tasks.values(), key=lambda task: task.index)
