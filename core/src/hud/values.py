@@ -135,6 +135,12 @@ def _adapter(cls: Any) -> TypeAdapter[Any]:
     return TypeAdapter(cls)
 
 
+def shallow(value: Value) -> dict[str, Any]:
+    """Return a value's public fields with what they hold left as it is."""
+    made: Any = type(value)
+    return {name: getattr(value, name) for name in _public_fields(made)}
+
+
 def plain(value: Any) -> Any:
     """Return `value` as JSON's types: values, pydantic models, paths, enums, sets and tuples included."""
     return _plain(value, as_json=True, exclude_none=False)

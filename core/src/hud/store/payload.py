@@ -10,10 +10,13 @@ import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from hud.values import plain
+from hud.values import Value, plain, shallow
 
 LONG = 4096
 """Characters from which a text is kept aside by its hash."""
+
+SMALL = 1024
+"""Bytes below which a block is kept as it is."""
 
 REFERENCE = '"$blob"'
 
@@ -26,9 +29,7 @@ Fetch = Callable[[bytes], tuple[bytes, str]]
 def json_text(record: Mapping[str, Any]) -> str:
     """Return a record as compact JSON, whatever an agent put into it."""
     try:
-        text = json.dumps(
-            record, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_foreign
-        )
+        text = _ENCODER.encode(record)
     except (
         ValueError,
         TypeError,
@@ -38,8 +39,13 @@ def json_text(record: Mapping[str, Any]) -> str:
 
 
 def _foreign(value: Any) -> Any:
+    if isinstance(value, Value):
+        return shallow(value)  # the encoder asks again for what is within
     known = plain(value)
     return known if known is not value else repr(value)
+
+
+_ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_foreign)
 
 
 def _finite(value: Any, depth: int = 0) -> Any:
@@ -119,10 +125,11 @@ def digest(data: bytes) -> bytes:
 
 
 def pack(lines: list[str]) -> bytes:
-    """Return a block of steps: a line of JSON each, compressed."""
-    return zlib.compress("\n".join(lines).encode(), 6)
+    """Return a block of steps: a line of JSON each, compressed where that is worth it."""
+    data = "\n".join(lines).encode()
+    return data if len(data) < SMALL else zlib.compress(data, 6)
 
 
 def unpack(data: bytes) -> list[str]:
-    """Return a block's lines."""
-    return zlib.decompress(data).decode().split("\n")
+    """Return a block's lines; what is compressed begins with an x, a line with a brace."""
+    return (data if data.startswith(b"{") else zlib.decompress(data)).decode().split("\n")

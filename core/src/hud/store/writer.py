@@ -48,6 +48,8 @@ class JobWriter:
         self._tables = JobTables(self._db, mask, redact)
         self._broken: StoreError | None = None
         self._waiting: list[tuple[Callable[[], Any], _Reply | None]] = []
+        self._begun: dict[str, int] = {}
+        """Where in `_waiting` the beginnings of rollouts are."""
         self._steps: dict[str, list[Any]] = {}
         self._due: float | None = None
         """When what waits must be written."""
@@ -67,9 +69,17 @@ class JobWriter:
         """Write what else happened to the job: a budget that was used up, a resume."""
         self._put(lambda: self._tables.note(kind, record))
 
+    def state(self, run_id: str, record: Mapping[str, Any]) -> None:
+        """Write what a rollout's agent left in its workspaces, by their names."""
+        self._put(lambda: self._tables.state(run_id, record))
+
+    def verdict(self, key: str, reply: Mapping[str, Any]) -> None:
+        """Write the reply to a grader's question, so that the same one need not be asked again."""
+        self._put(lambda: self._tables.verdict(key, reply))
+
     def started(self, record: Mapping[str, Any]) -> None:
         """Write that a try of a rollout begins: `{run_id, index, group_id, slug, task, agent, attempt, started_at}`."""
-        self._put(lambda: self._tables.started(record))
+        self._put(lambda: self._tables.started(record), begins=str(record["run_id"]))
 
     def attempt(self, record: Mapping[str, Any]) -> None:
         """Write that a try of a rollout was lost to infrastructure; `{run_id, attempt, failure, ...}`."""
@@ -108,7 +118,7 @@ class JobWriter:
     def _finish(self, record: Mapping[str, Any], reply: _Reply | None) -> None:
         with self._wake:
             self._steps.pop(record["run_id"], None)
-        self._put(lambda: self._tables.finished(record), reply, urgent=True)
+        self._put(lambda: self._tables.finished(record), reply, ends=str(record["run_id"]))
 
     async def close(self) -> None:
         """Write what is waiting, leave one plain file, and close it; safe to call twice."""
@@ -126,13 +136,19 @@ class JobWriter:
             accepted = self._accepted
             return self._settled.wait_for(lambda: self._handled >= accepted, timeout_s)
 
-    def _put(self, write: Callable[[], Any], reply: _Reply | None = None, *, urgent: bool = False) -> None:
+    def _put(
+        self, write: Callable[[], Any], reply: _Reply | None = None, *, begins: str = "", ends: str = ""
+    ) -> None:
         if self._broken is not None:
             raise self._broken
-        due = 0.0 if urgent else time.monotonic() + BATCH_S
+        due = 0.0 if ends else time.monotonic() + BATCH_S
         with self._wake:
             if self._closing:
                 raise StoreError(f"{self.path} is closed")
+            if begins:
+                self._begun[begins] = len(self._waiting)
+            elif (place := self._begun.pop(ends, None)) is not None:
+                self._waiting[place] = (_nothing, None)  # its end says all that its beginning would have said
             self._waiting.append((write, reply))
             self._accepted += 1
             if self._due is None or due < self._due:
@@ -161,6 +177,7 @@ class JobWriter:
                     break
                 self._wake.wait(left)
             batch, self._waiting = self._waiting, []
+            self._begun.clear()
             steps, self._steps = self._steps, {}
             self._due = None
             return batch, steps
@@ -200,6 +217,10 @@ class JobWriter:
             self._db.close()
         finally:
             self._lock.release()
+
+
+def _nothing() -> None:
+    pass
 
 
 class _Reply:
