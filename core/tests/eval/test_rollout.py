@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from hud.environment import Environment
+from hud.environment.serve import bind
+from hud.environment.service import serving
 from hud.errors import (
     AgentFault,
     ConfigError,
@@ -517,3 +519,28 @@ async def test_an_address_where_nobody_answers_is_waited_for_once(place: Any) ->
 async def test_a_failure_without_a_phase_has_no_empty_one() -> None:
     failure = classify(asyncio.CancelledError(), "")
     assert str(failure).startswith("CancelledError: ")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("remote", [True, False])
+async def test_a_cleanup_that_fails_after_the_reply_is_told_with_the_run(
+    env: Environment, remote: bool
+) -> None:
+    @env.template()
+    async def lingers() -> AsyncIterator[Any]:
+        yield "say anything"
+        yield 0.5
+        await asyncio.sleep(2.2)  # the reply waits 2 s for it
+        raise RuntimeError("the socket is still open")
+
+    if remote:
+        async with await bind(env) as server:
+            run = await rollout(row("lingers"), three, runtime=Runtime(server.url))
+    else:
+        async with serving(env) as service:
+            run = await rollout(row("lingers"), three, runtime=Runtime("local:", {"service": service}))
+    assert run.reward == 0.5
+    assert run.failure is None
+    (problem,) = run.problems
+    assert problem.phase == "release"
+    assert "the socket is still open" in problem.message

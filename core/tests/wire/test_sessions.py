@@ -521,3 +521,14 @@ async def test_ways_out_are_given_by_an_environment_that_allows_them_and_taken_b
         assert given == {session_id: ("workspace_routes", routes)}
         await client.result("bye")
         assert given == {}
+
+
+async def test_a_goodbye_says_what_a_wait_for_cleanup_may_be(serve: Serve) -> None:
+    async with serve() as server, await RawClient.dial(server.url) as client:
+        await client.call("hello")
+        for wrong in (-1, "long", True, 1e9, None):
+            error = await client.error("bye", {"cleanup_s": wrong})
+            assert error["code"] == -32602
+            assert "cleanup_s" in error["message"]
+        assert await client.result("bye", {"cleanup_s": 5}) == {"goodbye": True}
+        assert await client.ended()

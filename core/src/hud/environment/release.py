@@ -28,7 +28,8 @@ class Release:
     def __init__(self, drive: Drive, late_errors: list[HudError], *, cleanup_s: float, running: bool) -> None:
         self.drive = drive
         self.abandoned = False
-        self._late_errors = late_errors
+        self.late_errors = late_errors
+        """Those of its session."""
         self._timers: list[asyncio.TimerHandle] = []
         loop = drive.ended.get_loop()
         start = 0.0 if running else cleanup_s
@@ -43,7 +44,7 @@ class Release:
         for timer in self._timers:
             timer.cancel()
         for problem in self.drive.problems:
-            self._late_errors.append(problem)
+            self.late_errors.append(problem)
             log.warning("cleanup of %s failed: %s", self.drive.template.where, describe(problem))
 
     def _abandon(self) -> None:
@@ -53,6 +54,6 @@ class Release:
         error = HudError(
             f"{drive.template.where} swallows its cancellation and was abandoned while {drive.phase.value}"
         )
-        self._late_errors.append(error)
+        self.late_errors.append(error)
         log.error("%s; it is at\n%s", error, stack)
         drive.abandon(error)

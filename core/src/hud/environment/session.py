@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hud.capability.backing import StatesFacts
 from hud.environment.current import HostOnServiceLoop, TaskContext, session_context
 from hud.environment.drive import Drive, Outcome
+from hud.environment.kept_state import exchange_state
 from hud.errors import EnvironmentFault, HudError, WrongStateError
 
 if TYPE_CHECKING:
@@ -29,12 +30,22 @@ class EnvironmentSession:
     `late_errors` are the failures of cleanups that ended after their reply.
     """
 
-    __slots__ = ("_closed", "_drive", "_grading", "_host", "_service", "late_errors", "session_id")
+    __slots__ = (
+        "_closed",
+        "_drive",
+        "_grading",
+        "_host",
+        "_service",
+        "_state_host",
+        "late_errors",
+        "session_id",
+    )
 
     def __init__(self, service: EnvironmentService, session_id: str, host: HostCalls | None) -> None:
         self.session_id = session_id
         self.late_errors: list[HudError] = []
         self._service = service
+        self._state_host = host
         self._host = None if host is None else HostOnServiceLoop(host)
         self._drive: Drive | None = None
         self._grading = False
@@ -93,6 +104,7 @@ class EnvironmentSession:
                 keep = drive.template.keep_agent_processes
                 async with service.sealed(keep):
                     drive.context.record(agent_processes="kept, confined" if keep else "ended")
+                    drive.context.record(**await exchange_state(self._state_host, service.backings))
                     for backing in service.backings:
                         if isinstance(backing, StatesFacts):
                             drive.context.record(**await backing.facts())
@@ -127,6 +139,15 @@ class EnvironmentSession:
         self._closed = True
         await self.cancel()
         self._service.forget(self)
+
+    async def cleaned(self, seconds: float) -> list[str]:
+        """Wait, `seconds` at most, for cleanups that went on behind their reply; return what failed or still runs."""
+        pending = self._service.cleanups_of(self)
+        if pending and seconds > 0:
+            await asyncio.wait(pending, timeout=seconds)
+        left = sum(not ended.done() for ended in pending)
+        still = [f"a task's cleanup still runs {seconds:g} s after the session's end"] if left else []
+        return [str(error) for error in self.late_errors] + still
 
     async def _score(self, drive: Drive, answer: Any) -> Outcome:
         if not drive.resume(answer):

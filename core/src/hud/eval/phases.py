@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from hud.errors import (
     BudgetExhaustedError,
     ConnectionLostError,
+    EnvironmentFault,
     HudError,
     LimitError,
     PhaseTimeoutError,
@@ -68,6 +69,8 @@ class Attempt:
         self.client: Any = None
         self.owing: list[Any] = []
         """Clients with a task that nothing has graded or cancelled yet."""
+        self.cleaning: list[Any] = []
+        """Clients whose task was graded while its cleanup went on."""
         task = asyncio.current_task()
         assert task is not None
         self.task = task
@@ -267,6 +270,9 @@ async def _grade(attempt: Attempt, key: str) -> Mapping[str, Any]:
     client = attempt.client
     reply: Mapping[str, Any] = await attempt.within("grade", client.grade(attempt.run.answer, key=key))
     attempt.owing.remove(client)
+    info = reply.get("info")
+    if isinstance(info, Mapping) and "cleanup" in info:
+        attempt.cleaning.append(client)
     return reply
 
 
@@ -286,6 +292,14 @@ async def release(attempt: Attempt, seconds: float) -> None:
             await attempt.within("release", _cancel_tasks(attempt), min(seconds, 3 * FAREWELL_S))
     except Exception as exc:  # noqa: BLE001 - the placement is given back whatever became of the session
         run.problems.append(classify(exc, "release"))
+    for client in attempt.cleaning:
+        try:
+            for failed in await attempt.within(
+                "release", _late_failures(client, seconds), seconds + FAREWELL_S
+            ):
+                run.problems.append(classify(EnvironmentFault(failed), "release"))
+        except Exception as exc:  # noqa: BLE001 - as above
+            run.problems.append(classify(exc, "release"))
     run.attach(None)
     attempt.client = None
     try:
@@ -303,3 +317,9 @@ async def _cancel_tasks(attempt: Attempt) -> None:
                 await client.cancel()
         except (ConnectionLostError, RuntimeDiedError, TimeoutError):
             continue  # its connection is closed next; there is nothing more to say on it
+
+
+async def _late_failures(client: Any, seconds: float) -> list[str]:
+    """End a session whose task was graded while its cleanup went on; return what failed in that."""
+    failed: list[str] = await client.bye(cleanup_s=min(seconds, 3600.0))
+    return failed

@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hud.errors import BadParamsError, ConnectionLostError, RuntimeFault
+from hud.errors import BadParamsError, ConnectionLostError, RuntimeFault, WireError
 from hud.runtime import folders
 from hud.runtime.held import HeldPlacement
 from hud.runtime.local import LocalRuntime
@@ -221,6 +221,14 @@ class IsolatedSession:
                 await self._client.cancel()
             except (RuntimeFault, ConnectionLostError):
                 return
+
+    async def cleaned(self, seconds: float) -> list[str]:
+        """Say goodbye to the process, which tells what failed in its cleanups."""
+        client = self._client
+        try:
+            return [] if client is None else await client.bye(cleanup_s=seconds)
+        except (RuntimeFault, WireError) as error:
+            return [str(error)]
 
     async def close(self) -> None:
         """End the process with all that belongs to it."""

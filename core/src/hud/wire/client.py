@@ -186,14 +186,22 @@ class HudClient:
         await self._link.call("tasks.cancel", {}, self.settings.cancel_s, "release")
         self._link.has_task = False
 
-    async def bye(self) -> None:
-        """End the session on the server, and this client."""
+    async def bye(self, *, cleanup_s: float = 0.0) -> list[str]:
+        """End the session on the server, and this client.
+
+        With `cleanup_s` it waits so many seconds at most for cleanups that went on behind the reply to `grade` or
+        `cancel`. Returns what failed in them, where the server tells.
+        """
         if self._link.closed:
-            return
+            return []
         try:
-            if self._link.channel is not None and self._link.channel.alive:
-                await self._link.call("bye", {}, self.settings.bye_s, "release")
-                self._link.channel.close()
+            if self._link.channel is None or not self._link.channel.alive:
+                return []
+            params = {"cleanup_s": cleanup_s} if cleanup_s > 0 else {}
+            reply = await self._link.call("bye", params, self.settings.bye_s + cleanup_s, "release")
+            self._link.channel.close()
+            failed = reply.get("cleanup_errors") if isinstance(reply, dict) else None
+            return [str(error) for error in failed] if isinstance(failed, list) else []
         finally:
             self._link.has_task = False
             await self.close()

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("hud.wire")
 
 _EMPTY = b'"result":{}'
+_LONGEST_CLEANUP_S = 3600.0
 _PROBED = frozenset({"ping", HOST_CALLS})
 
 
@@ -269,14 +270,17 @@ class ControlConnection(FramedConnection):
         else:
             self.session.cancel("tasks.cancel", self, request_id)
 
-    def _bye(self, request_id: Any, params: dict[str, Any]) -> None:  # noqa: ARG002
+    def _bye(self, request_id: Any, params: dict[str, Any]) -> None:
+        wait_s = params.get("cleanup_s", 0)
+        if type(wait_s) not in (int, float) or not 0 <= wait_s <= _LONGEST_CLEANUP_S:
+            raise bad_params(f"cleanup_s must be a number from 0 to {_LONGEST_CLEANUP_S:g}")
         session, self.session = self.session, None
         if session is None:
             self.part(request_id, b'"result":{"goodbye":true}')
             return
         self.deciding = True
         self.hold()
-        session.end("bye", self, request_id)
+        session.end("bye", self, request_id, float(wait_s))
 
     def _open_tunnel(self, request_id: Any, params: dict[str, Any]) -> None:
         self._check_token(params, needed=True)

@@ -131,9 +131,16 @@ class LocalClient:
         if self._side is not None:
             await self._ending(self._side.cancel())
 
-    async def bye(self) -> None:
-        """End the session."""
+    async def bye(self, *, cleanup_s: float = 0.0) -> list[str]:
+        """End the session; see `HudClient.bye`."""
+        failed: list[str] = []
+        cleaned = getattr(self._side, "cleaned", None)
+        if self._side is not None and cleaned is not None and cleanup_s > 0:
+            if self._side.has_task:
+                await self.cancel()
+            failed = await cleaned(cleanup_s)
         await self.close()
+        return failed
 
     async def close(self) -> None:
         """End the session and close what was opened; a task that is suspended ends with it."""

@@ -28,6 +28,9 @@ class HostCalls(Protocol):
 class ServiceSession(Protocol):
     """One session's task: at most one suspended generator. Called by one caller at a time, except `cancel`.
 
+    One method is optional: `async cleaned(seconds) -> list[str]` waits for cleanups that go on behind a reply, so long
+    at most, and returns what failed or still runs.
+
     Errors of `start` and `grade` are `HudError`s: `AuthoringError`, `PromptError`, `RewardError`,
     `TemplateRaisedError`, `GraderError` (code -32000), or `BadParamsError` (-32602), `WrongStateError` (-32600).
     """

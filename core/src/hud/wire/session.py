@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("hud.wire")
 
+Cleaned = Callable[[float], Coroutine[Any, Any, list[str]]]
 Work = Callable[[], Coroutine[Any, Any, dict[str, Any]]]
 _KEYS_REMEMBERED = 16
 _CANCELLED = b'"result":{"cancelled":true}'
@@ -288,27 +289,45 @@ class Session:
         if self.connection is None and self.operation is None and self.cancelling is None and not self.ended:
             self.table.settle(self)
 
-    def end(self, why: str, connection: ControlConnection | None = None, request_id: Any = None) -> None:
-        """Forget the session now and release what it holds; `connection`, if any, gets the reply to `bye`."""
+    def end(
+        self,
+        why: str,
+        connection: ControlConnection | None = None,
+        request_id: Any = None,
+        cleanup_s: float = 0.0,
+    ) -> None:
+        """Forget the session now and release what it holds; `connection`, if any, gets the reply to `bye`.
+
+        With `cleanup_s` the reply waits so long at most for cleanups that go on, and tells what failed.
+        """
         self.table.forget(self)
         if self.egress:
             self.table.service.release_egress(self.id)  # type: ignore[attr-defined]
         if self.operation is not None:
-            self.table.spawn(self._end(self.operation, why, connection, request_id))
+            self.table.spawn(self._end(self.operation, why, connection, request_id, cleanup_s))
         else:
-            self._close(connection, request_id)
+            self._close(connection, request_id, cleanup_s)
 
     async def _end(
-        self, operation: Operation, why: str, connection: ControlConnection | None, request_id: Any
+        self,
+        operation: Operation,
+        why: str,
+        connection: ControlConnection | None,
+        request_id: Any,
+        cleanup_s: float,
     ) -> None:
         await self._interrupt(operation, why)
-        self._close(connection, request_id)
+        self._close(connection, request_id, cleanup_s)
 
-    def _close(self, connection: ControlConnection | None, request_id: Any) -> None:
+    def _close(self, connection: ControlConnection | None, request_id: Any, cleanup_s: float) -> None:
         """Release the task's side; the goodbye goes out when that is done, or after 2 s."""
         if self.side is None:
             if connection is not None:
                 connection.part(request_id, _GOODBYE)
+            return
+        cleaned: Cleaned | None = getattr(self.side, "cleaned", None)
+        if connection is not None and cleanup_s > 0 and cleaned is not None:
+            self.table.spawn(self._farewell(self.side, cleaned, connection, request_id, cleanup_s))
             return
         closing = self.table.spawn(self.side.close())
         if connection is None:
@@ -320,3 +339,22 @@ class Session:
             connection.part(request_id, _GOODBYE)
 
         closing.add_done_callback(closed)
+
+    async def _farewell(
+        self,
+        side: ServiceSession,
+        cleaned: Cleaned,
+        connection: ControlConnection,
+        request_id: Any,
+        cleanup_s: float,
+    ) -> None:
+        """Release the task's side, and say goodbye with what its cleanups came to."""
+        failed: list[str] = []
+        try:
+            if side.has_task:
+                await self.table.within(side.cancel(), CLEANUP_REPLY_S, "a task's cancellation")
+            failed = await cleaned(cleanup_s)
+            await side.close()
+        finally:
+            result = {"goodbye": True, **({"cleanup_errors": failed} if failed else {})}
+            connection.part(request_id, frames.result_fragment(result))
