@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from typing import Any, ParamSpec, Protocol, TypeVar, overload
 from uuid import uuid4
 
 from hud.values import plain
-
-if TYPE_CHECKING:
-    from hud.types.trace import Trace
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -22,17 +20,71 @@ R = TypeVar("R")
 MAX_SPANS = 10_000
 """Spans kept per rollout; later ones are counted, not kept."""
 
-_trace: ContextVar[Trace | None] = ContextVar("hud_trace", default=None)
+REPLY_SPANS = 1_000
+REPLY_BYTES = 256 * 1024
+"""Of these the environment's process tells the orchestrator so many, so much, with the grade."""
+
+
+class SpanHolder(Protocol):
+    """Where spans are kept: a rollout's trace, or what an environment's process keeps for the grade's reply."""
+
+    trace_id: Any
+    extra: dict[str, Any]
+
+
+class EnvironmentSpans:
+    """The spans of a template and its graders, until the grade's reply takes them to the rollout's trace."""
+
+    __slots__ = ("extra", "trace_id")
+
+    def __init__(self) -> None:
+        self.trace_id: str | None = None
+        self.extra: dict[str, Any] = {}
+
+    def told(self) -> dict[str, Any] | None:
+        """Return `{spans, dropped}` as JSON's types; None where there are none."""
+        spans = self.extra.get("spans")
+        if not spans:
+            return None
+        kept: list[dict[str, Any]] = []
+        size = 0
+        for span in spans[:REPLY_SPANS]:
+            clean = {**span, **{part: _as_json(span[part]) for part in ("args", "result") if part in span}}
+            size += len(json.dumps(clean))
+            if size > REPLY_BYTES:
+                break
+            kept.append(clean)
+        return {"spans": kept, "dropped": len(spans) - len(kept) + self.extra.get("spans_dropped", 0)}
+
+
+INFO_KEY = "hud.spans"
+"""Where the `info` of a grade has them on the wire."""
+
+_trace: ContextVar[SpanHolder | None] = ContextVar("hud_trace", default=None)
 _parent: ContextVar[str | None] = ContextVar("hud_span", default=None)
 
 
-def record_spans_in(trace: Trace) -> None:
+def record_spans_in(trace: SpanHolder) -> None:
     """Keep the spans of this task from now on, and of tasks it starts, in `trace.extra["spans"]`."""
     _trace.set(trace)
 
 
+def take_in(trace: SpanHolder, told: Any) -> None:
+    """Add the spans that an environment's reply told of to its rollout's trace, marked `side: environment`.
+
+    The reply comes from elsewhere, so what is no span is passed over.
+    """
+    spans = told.get("spans") if isinstance(told, dict) else None
+    for span in spans if isinstance(spans, list) else ():
+        if isinstance(span, dict) and isinstance(span.get("name"), str):
+            _keep(trace, {**span, "side": "environment"})
+    dropped = told.get("dropped") if isinstance(told, dict) else None
+    if isinstance(dropped, int) and dropped > 0:
+        trace.extra["spans_dropped"] = trace.extra.get("spans_dropped", 0) + dropped
+
+
 def get_current_trace_id() -> str | None:
-    """Return the id of the rollout this code runs in, or None outside one."""
+    """Return the id of the rollout this code runs in; None outside one, and in an environment, which is not told."""
     trace = _trace.get()
     return None if trace is None else trace.trace_id
 
@@ -96,7 +148,7 @@ def flush(timeout: float = 10.0) -> bool:
 
 @contextmanager
 def _span(
-    trace: Trace,
+    trace: SpanHolder,
     name: str,
     signature: inspect.Signature | None,
     args: tuple[Any, ...],
@@ -119,12 +171,21 @@ def _span(
         _keep(trace, span)
 
 
-def _keep(trace: Trace, span: dict[str, Any]) -> None:
+def _keep(trace: SpanHolder, span: dict[str, Any]) -> None:
     spans = trace.extra.setdefault("spans", [])
     if len(spans) < MAX_SPANS:
         spans.append(span)
     else:
         trace.extra["spans_dropped"] = trace.extra.get("spans_dropped", 0) + 1
+
+
+def _as_json(value: Any) -> Any:
+    """Return a value that JSON can hold: itself where it can."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return repr(value)[:2000]
+    return value
 
 
 _JSON = (str, int, float, bool, type(None), list, dict)

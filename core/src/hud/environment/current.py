@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from hud.errors import EnvironmentFault
+from hud.telemetry import EnvironmentSpans
 
 if TYPE_CHECKING:
     from hud.capability.backing import Backing
@@ -33,6 +34,8 @@ class TaskContext:
     """Asks the orchestrator for what needs its keys; None where the client offers no host calls."""
     backings: Sequence[Backing]
     recorded: dict[str, Any] = field(default_factory=dict)
+    spans: EnvironmentSpans = field(default_factory=EnvironmentSpans)
+    """What `@hud.instrument` keeps in this session."""
 
     @property
     def task(self) -> Task:

@@ -12,6 +12,7 @@ from hud.environment.current import HostOnServiceLoop, TaskContext, session_cont
 from hud.environment.drive import Drive, Outcome
 from hud.environment.kept_state import exchange_state
 from hud.errors import EnvironmentFault, HudError, WrongStateError
+from hud.telemetry import INFO_KEY, record_spans_in
 
 if TYPE_CHECKING:
     from hud.environment.service import EnvironmentService
@@ -76,6 +77,7 @@ class EnvironmentSession:
         # A copy of the hooks' context, so that what `initialize` set is seen and what a task sets stays its own.
         values = service.context.copy()
         values.run(session_context.set, context)
+        values.run(record_spans_in, context.spans)
         if not drive.begin(values):
             self._drive = None
             raise EnvironmentFault(f"{template.where} cannot start: the environment has been shut down")
@@ -121,7 +123,7 @@ class EnvironmentSession:
             self._grading = False
         if not drive.ended.done():
             service.release_later(drive, self)
-        reply = outcome.get()
+        reply = _with_spans(outcome.get(), drive)
         if let_go:
             raise EnvironmentFault(f"{drive.template.where} was cancelled while grading")
         return self._with_problems(drive, reply) if drive.problems or not drive.ended.done() else reply
@@ -180,3 +182,9 @@ class EnvironmentSession:
         if not drive.ended.done():
             info["cleanup"] = f"still running {REPLY_WAIT_S:g} s after the score"
         return {**reply, "info": info}
+
+
+def _with_spans(reply: dict[str, Any], drive: Drive) -> dict[str, Any]:
+    """Send what `@hud.instrument` kept along with the grade; the client moves it to the rollout's trace."""
+    told = drive.context.spans.told()
+    return reply if told is None else {**reply, "info": {**(reply.get("info") or {}), INFO_KEY: told}}

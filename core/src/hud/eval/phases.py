@@ -270,6 +270,7 @@ async def _grade(attempt: Attempt, key: str) -> Mapping[str, Any]:
     client = attempt.client
     reply: Mapping[str, Any] = await attempt.within("grade", client.grade(attempt.run.answer, key=key))
     attempt.owing.remove(client)
+    reply = attempt.run.without_spans(reply)
     info = reply.get("info")
     if isinstance(info, Mapping) and "cleanup" in info:
         attempt.cleaning.append(client)

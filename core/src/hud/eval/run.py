@@ -11,6 +11,7 @@ from hud.agents.reserving import FREE
 from hud.errors import HudError, PromptError
 from hud.eval.failures import Failure, classify
 from hud.eval.ids import new_id
+from hud.telemetry import INFO_KEY, take_in
 from hud.types.grade import Grade
 from hud.types.messages import PromptMessage, read
 from hud.types.task import Task
@@ -231,8 +232,17 @@ class Run:
         """
         if task_id is None:
             task_id, answer = self.task.id, self.trace.content
+        reply = self.without_spans(reply)
         self.note_evaluation(task_id, answer, reply)
         self.grade = Grade.from_dict(reply)
+
+    def without_spans(self, reply: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return a grade's reply without the environment's spans, which go to the trace."""
+        info = reply.get("info")
+        if not isinstance(info, Mapping) or INFO_KEY not in info:
+            return reply
+        take_in(self.trace, info[INFO_KEY])
+        return {**reply, "info": {key: value for key, value in info.items() if key != INFO_KEY}}
 
     def note_evaluation(self, task_id: str, answer: Any, reply: Mapping[str, Any]) -> None:
         """Record that a task was graded."""
