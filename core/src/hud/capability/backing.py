@@ -62,6 +62,27 @@ class StatesFacts(Protocol):
 
 
 @runtime_checkable
+class KeepsState(Protocol):
+    """A backing that can tell what the agent left in it, and put that back into a fresh start of the same task."""
+
+    @property
+    def name(self) -> str:
+        """What the capability is called."""
+        ...
+
+    async def take_state(self, limit_bytes: int) -> dict[str, Any] | None:
+        """Return what changed since the agent came in, as JSON's types; None where nobody did.
+
+        At most `limit_bytes` of content; `left_out` says what is missing. Asked once the agent is sealed off.
+        """
+        ...
+
+    async def restore_state(self, state: Mapping[str, Any]) -> None:
+        """Put back what `take_state` returned; raises `SandboxError` where that cannot be done."""
+        ...
+
+
+@runtime_checkable
 class GradingShell(Protocol):
     """A backing that runs grading commands in a fresh sandbox of the same kind, on the agent's files."""
 

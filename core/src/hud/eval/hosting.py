@@ -12,8 +12,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from hud.agents.reserving import FREE
+from hud.environment.kept_state import DIALECT
 
 if TYPE_CHECKING:
+    from hud.agents.callcache import CallCache
     from hud.agents.hostmodel import HostCall, HostModel
     from hud.agents.reserving import Reservation
     from hud.eval.run import Run
@@ -26,11 +28,12 @@ class GraderModels:
     """Answers host calls with this side's keys, and counts each with the rollout that asked.
 
     What answers is made at the first call, so that a job whose graders ask for no model costs nothing. `models`
-    are the names, or patterns, that may be asked for.
+    are the names, or patterns, that may be asked for; `cache` answers what was asked before.
     """
 
-    def __init__(self, models: Collection[str] = ("*",)) -> None:
+    def __init__(self, models: Collection[str] = ("*",), cache: CallCache | None = None) -> None:
         self._models = tuple(models)
+        self._cache = cache
         self._stack = AsyncExitStack()
         self._host: HostModel | None = None
         self._opening: asyncio.Lock | None = None
@@ -48,6 +51,8 @@ class GraderModels:
         return functools.partial(self._ask, run)
 
     async def _ask(self, run: Run, **call: Any) -> Mapping[str, Any]:
+        if call["dialect"] == DIALECT:
+            return {} if run.left_behind is None else run.left_behind.answer(call["model"], call["body"])
         token = _asking.set(run)
         try:
             return await (await self._opened()).model(**call)
@@ -59,16 +64,14 @@ class GraderModels:
             self._opening = asyncio.Lock()
         async with self._opening:  # holds: one host, entered once
             if self._host is None:
-                from hud.agents.callcache import MemoryCache
                 from hud.agents.hostmodel import HostModel
 
-                # Rollouts of a group ask their judge the same about the same answer.
                 host = HostModel(
                     models=self._models,
                     budget=self,
                     reserve=self.reserve,
                     record=self._record,
-                    cache=MemoryCache(),
+                    cache=self._cache,
                 )
                 self._host = await self._stack.enter_async_context(host)
             return self._host

@@ -126,6 +126,17 @@ class Observer:
                 )
             )
 
+    @property
+    def keeps(self) -> bool:
+        """Whether there is a file."""
+        return self._writer is not None
+
+    async def _keep_state(self, run: Run, writer: JobWriter) -> None:
+        """Write what the agent left in its workspaces, before the end of its rollout."""
+        left, run.left_behind = run.left_behind, None
+        if left is not None and not left.is_empty:
+            writer.state(run.trace_id, await asyncio.to_thread(left.states))
+
     async def rollout_started(self, run: Run) -> None:
         """Tell that a try of a rollout begins, and keep the one before that was lost."""
         if self._writer is not None:
@@ -156,6 +167,7 @@ class Observer:
         """Write the run and wait until it is on disk; then tell sinks and plugins."""
         place: Place | None = None
         if self._writer is not None:
+            await self._keep_state(run, self._writer)
             place = await self._writer.finished(run_record(run))
         if self._sinks:
             self._to_sinks("rollout", run_record(run))

@@ -26,6 +26,8 @@ class Options:
     """How rollouts are run.
 
     `rollout_timeout` bounds each from queue to teardown, in seconds; `budget` is what the whole job may spend.
+    `keep_state` keeps what agents leave in their workspaces, so that it can be graded again; `verdict_cache` answers
+    a grader's question from the job's file where it was asked before.
     """
 
     deadlines: Deadlines = field(default_factory=Deadlines)
@@ -33,6 +35,8 @@ class Options:
     retries: int = RETRIES
     rollout_timeout: float | None = None
     budget: Budget | None = None
+    keep_state: bool = True
+    verdict_cache: bool = True
 
     def __post_init__(self) -> None:
         if self.retries < 0:

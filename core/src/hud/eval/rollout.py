@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from hud.agents.callcache import MemoryCache
 from hud.errors import BudgetExhaustedError, HudError, PhaseTimeoutError
 from hud.eval import phases
 from hud.eval.failures import Failure, classify
@@ -282,7 +283,7 @@ async def rollout(
         agent_name=agent_name(agent),
         meter=meter,
     )
-    async with GraderModels() as models, Placements(runtime) as placements:
+    async with GraderModels(cache=MemoryCache()) as models, Placements(runtime) as placements:
         provider = await placements.provider_for(task)
         run.connections = list(connections)
         connector = connector_for(

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from hud.agents.reserving import Reservation
+    from hud.eval.leftbehind import LeftBehind
     from hud.eval.limits import Meter
     from hud.types import RuntimeConfig
 
@@ -50,6 +51,7 @@ class Run:
         "group_id",
         "index",
         "job_id",
+        "left_behind",
         "meter",
         "phases_at",
         "phases_s",
@@ -103,6 +105,8 @@ class Run:
         self.phases_s: dict[str, float] = {}
         self.phases_at: dict[str, float] = {}
         """When each phase of the current try began, in seconds since the epoch."""
+        self.left_behind: LeftBehind | None = None
+        """What its agent left in its workspaces, where the job keeps that or puts it back."""
         self.given_back = False
         """Whether the job's budget ended it before its agent had done anything: it counts as never started."""
         self.started_at = time.time()

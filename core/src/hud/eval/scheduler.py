@@ -23,6 +23,7 @@ from hud.errors import HudError, PhaseTimeoutError, RuntimeStartError, StoreErro
 from hud.eval.failures import Failure, classify
 from hud.eval.hosting import GraderModels
 from hud.eval.ids import new_id
+from hud.eval.leftbehind import LeftBehind
 from hud.eval.limits import Meter, spending
 from hud.eval.observer import Observer
 from hud.eval.options import Options, agent_name
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from hud.eval.job import Job
     from hud.eval.phases import AgentCall, Connector
     from hud.eval.resumption import Begun, Resumption
+    from hud.eval.verdicts import JobVerdicts
     from hud.types.task import Task
 
 T = TypeVar("T")
@@ -75,6 +77,7 @@ class Plan:
     keep_runs: bool = True
     host_models: tuple[str, ...] = ("*",)
     connector: Connector | None = None
+    cache: JobVerdicts | None = None
     resumption: Resumption | None = None
     """What a job that goes on has done already."""
 
@@ -91,7 +94,7 @@ class Scheduler:
         self._observer = observer
         self._deliver = deliver
         self._agent_name = agent_name(plan.agent)
-        self._models = GraderModels(plan.host_models)
+        self._models = GraderModels(plan.host_models, plan.cache)
         self._connector = plan.connector or connector_for(plan.options.deadlines, self._models)
         self._live: dict[asyncio.Task[None], Rollout | None] = {}
         self._left_behind: set[asyncio.Task[None]] = set()
@@ -361,6 +364,8 @@ class Scheduler:
             run.attempts = list(begun.attempts)
             if begun.was_finished:
                 self.job.totals.drop(begun.slug, begun.reward, begun.seconds)
+        if self.plan.options.keep_state and self._observer.keeps:
+            run.left_behind = LeftBehind()
         self._busy += 1
         self._unreported += 1
         self._launched += 1

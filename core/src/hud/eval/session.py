@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sized
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -21,6 +21,7 @@ from hud.eval.observer import Observer, redactor
 from hud.eval.options import RETRIES, Options, agent_for_row, agent_name, check_row
 from hud.eval.record import run_record
 from hud.eval.scheduler import STOP_WITHIN_S, STOPPED_S, Plan, Scheduler
+from hud.eval.verdicts import JobVerdicts
 from hud.eval.watchdog import Heartbeat, Watchdog, Wedged
 from hud.runtime.select import provider_for
 from hud.runtime.watchdog import dismissed
@@ -50,6 +51,8 @@ class RunOptions(TypedDict, total=False):
     job: Job | None
     limits: Limits | None
     budget: BudgetLike
+    keep_state: bool
+    verdict_cache: bool
     deadlines: Deadlines | None
     rollout_timeout: float | None
     retries: int
@@ -78,6 +81,9 @@ class JobSession:
         job: Job | None = None,
         limits: Limits | None = None,
         budget: BudgetLike = None,
+        keep_state: bool = True,
+        verdict_cache: bool = True,
+        verdicts_from: Sequence[Path] = (),
         deadlines: Deadlines | None = None,
         rollout_timeout: float | None = None,
         retries: int = RETRIES,
@@ -96,6 +102,8 @@ class JobSession:
             retries=retries,
             rollout_timeout=rollout_timeout,
             budget=Budget.of(budget) if budget is not None else project_budget(),
+            keep_state=keep_state,
+            verdict_cache=verdict_cache,
         )
         counts: dict[str, Any] = {"group": group, "max_concurrent": max_concurrent, "limit": limit}
         for what, value in counts.items():
@@ -125,6 +133,7 @@ class JobSession:
         self._notes = dict(notes or {})
         """Further options to keep with the job: tags, a seed."""
         self._host_models = tuple(host_models)
+        self._verdicts_from = tuple(verdicts_from)
         self._connector = connector
         self._on_wedged = on_wedged
         self._writer: JobWriter | None = None
@@ -278,6 +287,7 @@ class JobSession:
             keep_runs=self._keep_runs,
             host_models=self._host_models,
             connector=self._connector,
+            cache=self._verdicts(writer),
             resumption=self._resumption,
         )
         self._scheduler = Scheduler(plan, self.job, observer, None if queue is None else queue.put)
@@ -294,7 +304,16 @@ class JobSession:
                     self._ending_at = time.monotonic()
                     await observer.job_finished()
         finally:
+            if plan.cache is not None:
+                plan.cache.close()
             await dismissed()
+
+    def _verdicts(self, writer: JobWriter | None) -> JobVerdicts | None:
+        """Return what keeps graders' questions and their replies, unless the job goes without."""
+        if not self.options.verdict_cache:
+            return None
+        own = [self.job.path] if self._resumes and self.job.path is not None else []
+        return JobVerdicts(writer, [*own, *self._verdicts_from])
 
     @contextmanager
     def _watched(self, scheduler: Scheduler, writer: JobWriter | None) -> Iterator[None]:

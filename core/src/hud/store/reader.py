@@ -189,6 +189,22 @@ class JobFile:
         )
         return [payload.inline(json.loads(row["record"]), self._fetch) for row in rows]
 
+    def state(self, run_id: str) -> dict[str, Any] | None:
+        """Return what a rollout's agent left in its workspaces, by their names; None where nothing was kept."""
+        row = self._one("SELECT data FROM state WHERE run_id = ?", [run_id])
+        if row is None:
+            return None
+        found: dict[str, Any] = payload.inline(json.loads(zlib.decompress(row["data"])), self._fetch)
+        return found
+
+    def verdict(self, key: str) -> dict[str, Any] | None:
+        """Return the reply kept for a grader's question, or None."""
+        row = self._one("SELECT reply FROM verdict WHERE key = ?", [key])
+        found: dict[str, Any] | None = None
+        if row is not None:
+            found = payload.inline(json.loads(row["reply"]), self._fetch)
+        return found
+
     def _fetch(self, key: bytes) -> tuple[bytes, str]:
         row = self._one("SELECT data, mime, packed FROM blob WHERE hash = ?", [key])
         if row is None:

@@ -11,7 +11,7 @@ from hud.errors import StoreError
 APPLICATION_ID = 0x4855444A
 """Marks a SQLite file as a job's ("HUDJ"); see `file`'s magic numbers and SQLite's `PRAGMA application_id`."""
 
-VERSION = 2
+VERSION = 3
 
 _VERSION_1 = """
 CREATE TABLE job (
@@ -132,7 +132,18 @@ SELECT 1, coalesce(sum(graded), 0), coalesce(sum(errors), 0), coalesce(sum(rewar
     coalesce(sum(prompt_tokens), 0), coalesce(sum(completion_tokens), 0), sum(cost_usd) FROM tally;
 """
 
-MIGRATIONS = {1: _FROM_1_TO_2}
+_FROM_2_TO_3 = """
+CREATE TABLE state (
+    run_id TEXT PRIMARY KEY,
+    data BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE verdict (
+    key TEXT PRIMARY KEY,
+    reply TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+"""
+
+MIGRATIONS = {1: _FROM_1_TO_2, 2: _FROM_2_TO_3}
 """What brings a file of a version to the next one."""
 
 

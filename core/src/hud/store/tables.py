@@ -164,6 +164,21 @@ class JobTables:
         self._live.pop(run_id, None)
         return run_id, size + len(text)
 
+    def state(self, run_id: str, record: Mapping[str, Any]) -> None:
+        """Write what a rollout's agent left in its workspaces, without secrets; large files aside, by their hash."""
+        text = self._screen("state", record)[1]
+        if text is not None:
+            self._db.execute(
+                "INSERT OR REPLACE INTO state (run_id, data) VALUES (?, ?)",
+                (run_id, zlib.compress(text.encode(), 1)),
+            )
+
+    def verdict(self, key: str, reply: Mapping[str, Any]) -> None:
+        """Write a model's reply to a grader's question; the first one stays."""
+        text = self._screen("verdict", reply)[1]
+        if text is not None:
+            self._db.execute("INSERT OR IGNORE INTO verdict (key, reply) VALUES (?, ?)", (key, text))
+
     def settle(self) -> None:
         """Write the sums of what was counted since the last call."""
         if not self._sums:

@@ -23,6 +23,7 @@ from hud_capability_ssh.owners import OwnerLease, can_lease, hand_over
 from hud_capability_ssh.peers import Peer
 from hud_capability_ssh.sandboxes import Sandboxes
 from hud_capability_ssh.spec import SandboxSpec
+from hud_capability_ssh.state import StateKeeper
 from hud_capability_ssh.tracking import FileTracker
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ class Workspace:
         )
         self._boxes = Sandboxes(spec, "none" if isolation == "none" else engine, hosts, peers)
         self.tracker = FileTracker(self.root) if track_files or track_files is None else None
+        self._state = StateKeeper(self.root)
         self._tracking = asyncio.Lock()
         self._came_in = False
         self._host, self._port = host, port
@@ -269,8 +271,12 @@ class Workspace:
             if not self._came_in:
                 await self._hand_over()
                 self._came_in = True
-                if self.tracker is not None:
-                    await asyncio.to_thread(self.tracker.begin)
+                await asyncio.to_thread(self._begin_tracking)
+
+    def _begin_tracking(self) -> None:
+        if self.tracker is not None:
+            self.tracker.begin()
+        self._state.begin()
 
     async def _hand_over(self) -> None:
         """Give what this process wrote since the start to the sandbox's user."""
@@ -295,6 +301,19 @@ class Workspace:
                 ]
         return {f"workspace:{self.name}": known}
 
+    async def take_state(self, limit_bytes: int) -> dict[str, Any] | None:
+        """Return the files that changed since the agent came in; see `KeepsState`."""
+        async with self._tracking:
+            return await asyncio.to_thread(self._state.take, limit_bytes)
+
+    async def restore_state(self, state: Mapping[str, Any]) -> None:
+        """Put kept files over what the template made; see `KeepsState`."""
+        from hud_capability_ssh.state import restore
+
+        await self._hand_over()
+        async with self._tracking:
+            await asyncio.to_thread(restore, self.root, state, self._boxes.spec.owner)
+
     def key_is_known(self, key: asyncssh.SSHKey) -> bool:
         """Whether this client's key may come in, now."""
         return not self._sealed and key.public_data in self._keys
@@ -315,6 +334,7 @@ class Workspace:
         if self._sealed:
             self._came_in = False
             self.tracker = None if self.tracker is None else FileTracker(self.root)
+            self._state = StateKeeper(self.root)
             await self._boxes.end_agent()
             await self._boxes.end_services()
         self._sealed = False
