@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from hud.errors import ConfigError
 from hud.testing.agent import AgentContract
 from hud.testing.llm import Ask, Call, Fault, ModelServer, Turn, first, script
 from hud.testing.llm.background import serving
+from hud.testing.llm.clouds import service_account
 from hud.testing.scripted import results, run_here
 from hud.types import AgentStep, MCPToolResult, Step
 
@@ -246,3 +248,48 @@ def test_clouds_use_the_sdks_own_clients_or_say_what_is_missing() -> None:
 
     run = asyncio.run(go())
     assert run.error is not None
+
+
+@pytest.mark.parametrize("trouble", [False, True])
+def test_bedrock_and_vertex_are_spoken_to_by_the_sdks_own_clients(
+    trouble: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def respond(ask: Ask) -> Turn:
+        return Turn("done") if ask.results else Turn("I look.", [Call("bash", {"command": "echo hello"})])
+
+    async def go() -> dict[str, Any]:
+        faults = first(Fault.of_status(529), Fault("cut", after=2)) if trouble else None
+        found: dict[str, Any] = {}
+        async with ModelServer(respond, key="a-token", faults=faults) as server:
+            account = tmp_path / "account.json"
+            account.write_text(service_account(server.url))
+            for name, value in {
+                "GOOGLE_APPLICATION_CREDENTIALS": str(account),
+                "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
+                "AWS_SECRET_ACCESS_KEY": "an-aws-secret",
+                "AWS_REGION": "us-east-1",
+                "CLOUD_ML_REGION": "us-east5",
+                "ANTHROPIC_VERTEX_PROJECT_ID": "a-project",
+            }.items():
+                monkeypatch.setenv(name, value)
+            models = {
+                "bedrock": "arn:aws:bedrock:us-east-1:1:inference-profile/anthropic.claude-sonnet-4-5",
+                "vertex": "claude-sonnet-4-5",
+            }
+            for provider, model in models.items():
+                asked = len(server.asks)
+                agent = create_agent(
+                    "claude",
+                    model=model,
+                    provider=provider,
+                    base_url=server.url,
+                    max_tokens=500,
+                    tools=TOOLS[:1],
+                )
+                run = await run_here(agent)
+                found[provider] = (run.error, run.answer, run.trace.usage.llm_call_count)
+                assert {ask.model for ask in server.asks[asked:]} == {model}
+                assert all(ask.stream for ask in server.asks)
+        return found
+
+    assert asyncio.run(go()) == {"bedrock": (None, "done", 2), "vertex": (None, "done", 2)}

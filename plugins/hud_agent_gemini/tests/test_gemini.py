@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from hud.errors import ConfigError
 from hud.testing.agent import AgentContract
 from hud.testing.llm import Ask, Call, Fault, ModelServer, RateLimit, Turn, first, script
 from hud.testing.llm.background import serving
+from hud.testing.llm.clouds import service_account
 from hud.testing.scripted import results, run_here
 from hud.types import AgentStep, MCPToolResult, Step
 
@@ -195,3 +197,23 @@ def test_without_a_key_it_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> N
         create_agent("gemini-3.1-pro-preview", api_key="x", hosted_tools=["telepathy"])
     monkeypatch.setenv("GOOGLE_API_KEY", "x")
     assert create_agent("gemini-3.1-pro-preview").route.credential == "GOOGLE_API_KEY"
+
+
+@pytest.mark.anyio
+async def test_vertex_is_spoken_to_by_the_sdks_own_client(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def respond(ask: Ask) -> Turn:
+        return Turn("done") if ask.results else Turn("I look.", [Call("look", {"q": 1})])
+
+    faults = first(Fault.of_status(503), Fault("cut", after=1))
+    async with ModelServer(respond, key="a-token", faults=faults) as server:
+        account = tmp_path / "account.json"
+        account.write_text(service_account(server.url))
+        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(account))
+        monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "a-project")
+        monkeypatch.setenv("GOOGLE_CLOUD_LOCATION", "europe-west4")
+        agent = create_agent("gemini-3.1-pro-preview", vertex=True, base_url=server.url, tools=[tool("look")])
+        run = await run_here(agent)
+        assert (run.error, run.answer) == (None, "done")
+        assert {ask.model for ask in server.asks} == {"gemini-3.1-pro-preview"}

@@ -97,7 +97,15 @@ class GeminiAgent(ProviderAgent[GeminiConfig]):
 
         options: dict[str, Any] = {"timeout": 600_000}
         if self.config.vertex:
-            return genai.Client(vertexai=True, http_options=types.HttpOptions(**options))
+            if self.config.base_url is not None:
+                options["base_url"] = self.config.base_url
+            # Said in words: with an address of one's own the SDK leaves what the variables say out of the path.
+            return genai.Client(
+                vertexai=True,
+                project=os.environ.get("GOOGLE_CLOUD_PROJECT"),
+                location=os.environ.get("GOOGLE_CLOUD_LOCATION") or "global",
+                http_options=types.HttpOptions(**options),
+            )
         assert self.route is not None
         base = self.route.base_url.rstrip("/").removesuffix("/v1beta")
         return genai.Client(

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from types import ModuleType
 from typing import Any, Self
 
-from hud.testing.llm import anthropic, gemini, openai_chat, openai_responses
+from hud.testing.llm import anthropic, clouds, gemini, openai_chat, openai_responses
 from hud.testing.llm.faults import Fault, FaultPlan, RateLimit
 from hud.testing.llm.http import CutConnectionError, HttpReply, HttpRequest, HttpServer
 from hud.testing.llm.turns import Ask, Dialect, Responder, Turn, script
@@ -32,6 +32,9 @@ class ModelServer:
     decides which calls fail and how, `limit` how many are let in, `latency_s` how long the model thinks,
     `context_tokens` the size of its window. `asks` keeps every request that was let in, `statuses` counts
     replies by HTTP status. `key`, when given, is the only API key that is accepted.
+
+    Bedrock's and Vertex's paths to Anthropic's Messages, and Vertex's to Gemini, are served too: requests to Bedrock
+    must be signed (by whom is not checked), and `POST /token` gives what a Google service account asks for.
     """
 
     def __init__(
@@ -102,12 +105,29 @@ class ModelServer:
         return reply
 
     async def _answer(self, request: HttpRequest) -> HttpReply:
+        if request.method == "POST" and request.path == "/token":
+            return _json(
+                200, {"access_token": self._key or "simulated", "expires_in": 3600, "token_type": "Bearer"}
+            )
+        try:
+            plain = clouds.as_messages(request)
+        except ValueError as error:
+            return _json(400, self._error("anthropic", 400, str(error)))
+        reply = await self._answer_plain(plain or request, signed=clouds.is_bedrock(request))
+        if clouds.is_bedrock(request) and not isinstance(reply.body, bytes):
+            reply.body = clouds.event_stream(reply.body)
+            reply.content_type = clouds.EVENT_STREAM
+        return reply
+
+    async def _answer_plain(self, request: HttpRequest, *, signed: bool) -> HttpReply:
         dialect = _dialect_of(request)
         if dialect is None:
             if request.method == "GET" and request.path.endswith("/models"):
                 return _json(200, {"object": "list", "data": [{"id": "simulated", "object": "model"}]})
             return _json(404, openai_chat.error(404, f"no such path: {request.method} {request.path}"))
-        if self._key is not None and _key_of(request) != self._key:
+        if signed and "Credential=" not in request.headers.get("authorization", ""):
+            return _json(403, self._error(dialect, 403, "the request is not signed"))
+        if self._key is not None and not signed and _key_of(request) != self._key:
             return _json(401, self._error(dialect, 401, "invalid x-api-key"))
         if self._limit is not None and (wait := self._limit.take()):
             return self._refused(dialect, wait)
