@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -139,6 +139,15 @@ def _complete_runtime(
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
 @click.option("--jsonl", "as_jsonl", is_flag=True, help="Print a JSON line for each rollout as it ends.")
+@click.option(
+    "--resume",
+    metavar="JOB",
+    help="Go on with a job (its id, the beginning of it, or its file): what is finished is not run again.",
+)
+@click.option(
+    "--only", type=click.Choice(["errors"]), help="With --resume: run again what failed, and nothing else."
+)
+@click.option("--force", is_flag=True, help="With --resume: go on although the source or its rows changed.")
 @click.option("--yes", "-y", is_flag=True, help="Ask nothing.")
 @click.option(
     "--verbose", "-v", count=True, help="A line for each rollout; -vv also what environments print."
@@ -164,14 +173,17 @@ def evaluate(ctx: click.Context, /, **options: Any) -> int:
 
 def _request(ctx: click.Context, given: dict[str, Any]) -> eval_request.EvalRequest:
     """Read the options' words and settle what they mean together."""
+    if given["resume"] is not None:
+        return _resumed(ctx, given)
+    if given["only"] or given["force"]:
+        raise click.UsageError("--only and --force go with --resume JOB", ctx=ctx)
     source, agent = given["source"], given["agent"]
     if source is None or agent is None:
         missing = "SOURCE and AGENT" if source is None else "AGENT"
         raise click.UsageError(
             f"missing {missing}: `hud eval tasks.py oracle` runs the reference solutions of tasks.py", ctx=ctx
         )
-    if given["as_json"] and given["as_jsonl"]:
-        raise click.UsageError("--json and --jsonl exclude each other", ctx=ctx)
+    output = _output(ctx, given)
     if given["template_args"] and not given["template"]:
         raise click.UsageError("--args needs --task, the template it is for", ctx=ctx)
     if given["template"] and given["task_ids"]:
@@ -208,11 +220,62 @@ def _request(ctx: click.Context, given: dict[str, Any]) -> eval_request.EvalRequ
         solutions=given["solutions"],
         keep=given["keep"],
         fail_under=given["fail_under"],
-        output="json" if given["as_json"] else "jsonl" if given["as_jsonl"] else "table",
+        output=output,
         verbosity=2 if given["very_verbose"] else given["verbose"],
         dry_run=given["dry_run"],
         debug=given["debug"],
     )
+
+
+MAY_CHANGE = {
+    "config",
+    "max_concurrent",
+    "max_steps",
+    "max_tokens",
+    "max_cost",
+    "budget",
+    "retries",
+    "timeout",
+    "deadline",
+    "keep",
+    "fail_under",
+    "debug",
+}
+"""Options that may be given anew with --resume, besides those that say what is printed."""
+PRINTING = {"as_json", "as_jsonl", "verbose", "very_verbose", "yes", "run_all", "resume", "only", "force"}
+
+
+def _resumed(ctx: click.Context, given: dict[str, Any]) -> eval_request.EvalRequest:
+    """Return the request of the job that goes on, with what may change and was given anew."""
+    from click.core import ParameterSource
+
+    from hud.cli.resuming import resumed_request
+
+    anew = {name for name in given if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    fixed = sorted(anew - MAY_CHANGE - PRINTING)
+    if fixed:
+        raise click.UsageError(
+            f"--resume takes {', '.join(fixed).replace('_', '-')} from the job; leave it out, or start another job",
+            ctx=ctx,
+        )
+    made: dict[str, Any] = {
+        "output": _output(ctx, given),
+        "verbosity": 2 if given["very_verbose"] else given["verbose"],
+    }
+    words = {"max_cost": "max_cost_usd", "deadline": "deadlines"}
+    for name in anew & MAY_CHANGE:
+        made[words.get(name, name)] = given[name]
+    if "deadline" in anew:
+        made["deadlines"] = eval_request.deadlines(given["deadline"])
+    if "config" in anew:
+        made["config"] = eval_request.agent_config(given["config"], "agent")
+    return resumed_request(given["resume"], made, only=given["only"], force=given["force"])
+
+
+def _output(ctx: click.Context, given: dict[str, Any]) -> Literal["table", "json", "jsonl"]:
+    if given["as_json"] and given["as_jsonl"]:
+        raise click.UsageError("--json and --jsonl exclude each other", ctx=ctx)
+    return "json" if given["as_json"] else "jsonl" if given["as_jsonl"] else "table"
 
 
 def _wishes(given: dict[str, Any]) -> dict[str, Any]:

@@ -47,6 +47,10 @@ class EvalRequest:
     verbosity: int = 0
     dry_run: bool = False
     debug: bool = False
+    resume: Path | None = None
+    """The file of the job that goes on."""
+    only: Literal["errors"] | None = None
+    force: bool = False
 
 
 def words(values: Iterable[str]) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from hud.cli import failure
 from hud.cli.interrupts import Interrupts, handled, terminate_like_ctrl_c
 from hud.cli.preparation import Prepared, prepare
 from hud.cli.progress import progress_for
+from hud.cli.resuming import count_done, kept_request
 from hud.cli.table import closing_table, number
 from hud.cli.tally import Tally
 
@@ -76,11 +77,13 @@ class Evaluation:
         from hud.eval.session import JobSession
 
         request = prepared.request
-        name = request.name or prepared.taskset.name
         self.request = request
         self.results = results
-        self.job = Job(name=name, group=request.group)
-        self.job.source = request.source
+        if request.resume is not None:
+            self.job = Job.load(request.resume)
+        else:
+            self.job = Job(name=request.name or prepared.taskset.name, group=request.group)
+            self.job.source = request.source
         self.session = JobSession(
             prepared.taskset,
             prepared.agent,
@@ -88,9 +91,13 @@ class Evaluation:
             runtime=prepared.runtime,
             job=self.job,
             on_wedged=_end_at_once,
-            **prepared.options,
+            only=request.only,
+            force=request.force,
+            **_with_request(prepared),
         )
         self.tally = Tally(expected=prepared.rollouts)
+        if request.resume is not None:
+            count_done(self.tally, request.resume, request.only)
         # A person at the terminal needs it for the answer.
         asks = request.agent == "human"
         self.progress = progress_for(self.tally, every_run=request.verbosity > 0, live=not asks)
@@ -168,6 +175,8 @@ class Evaluation:
         if request.output == "json":
             dump = {**job.model_dump(runs=False), **self._notes, "interrupted": interrupted}
             head = json.dumps(dump, ensure_ascii=False).removesuffix("}")
+            if request.resume is not None and job.path is not None:
+                self._list_all(job.path)
             runs = ", ".join(line for _, line in sorted(self._lines))
             print(f'{head}, "runs": [{runs}]}}', file=self.results, flush=True)
         elif self.tally.done:
@@ -185,6 +194,15 @@ class Evaluation:
             click.echo(f"ended early: {job.ended_because}", err=True)
         if job.path is not None:
             click.echo(f"job {job.id}: {_shown_path(job.path)}", err=True)
+            if interrupted or job.ended_because:
+                click.echo(f"go on with it: hud eval --resume {job.id[:8]}", err=True)
+
+    def _list_all(self, path: Path) -> None:
+        """List the runs of the whole job, of which this call ran the last."""
+        from hud.eval.job import Job, run_line
+
+        whole = Job.load(path).runs
+        self._lines = [(run.index, json.dumps(run_line(run), ensure_ascii=False)) for run in whole]
 
     def exit_code(self) -> int:
         """Return 0 where every rollout was graded and the mean is high enough, else 1 and say why."""
@@ -197,6 +215,19 @@ class Evaluation:
             return failure.FAILED  # said by `report`: some rollouts were not let go on to their end
         complete = self.tally.done > 0 and self.tally.expected in (None, self.tally.done)
         return 0 if complete and not self.tally.errors and not self.misuses else failure.FAILED
+
+
+def _with_request(prepared: Prepared) -> dict[str, Any]:
+    """Return the engine's options with the request among the notes, so that the job can go on without arguments."""
+    request = prepared.request
+    if request.resume is not None:
+        from hud.store.reader import JobFile
+
+        with JobFile(request.resume) as file:
+            kept = (file.job().get("options") or {}).get("request")
+    else:
+        kept = kept_request(request)
+    return {**prepared.options, "notes": {**prepared.options["notes"], "request": kept}}
 
 
 def _shown_path(path: Path) -> str:

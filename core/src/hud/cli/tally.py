@@ -35,6 +35,11 @@ class Tally:
         else:
             self.total += run.reward
 
+    def go_on(self, *, done: int, graded: int, total: float) -> None:
+        """Begin with rollouts that were done before: `graded` of them, whose rewards add up to `total`."""
+        self.done, self.errors, self.total = done, done - graded, total
+        self._mark()
+
     @property
     def mean(self) -> float | None:
         """The mean reward over all graded rollouts."""
