@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from hud.plugins.first_party import DISTRIBUTIONS, NOT_YET
+
 ROOT = Path(__file__).parents[2]
 DISTS = sorted(
     path.parent
@@ -53,3 +55,20 @@ def test_each_distribution_is_what_its_folder_says(folder: Path) -> None:
     assert (folder / "src" / folder.name / "py.typed").is_file(), (
         "type checkers skip a package without py.typed"
     )
+
+
+def test_nobody_is_told_to_install_what_is_not_there() -> None:
+    names = {dist.name.replace("_", "-") for dist in DISTS} - {"core"}
+    assert names & DISTRIBUTIONS == DISTRIBUTIONS - NOT_YET
+    assert not NOT_YET & names, "released: take it off the list"
+
+
+def test_extras_pull_what_is_there() -> None:
+    extras = tomllib.loads((ROOT / "core/pyproject.toml").read_text(encoding="utf-8"))["project"][
+        "optional-dependencies"
+    ]
+    names = {dist.name.replace("_", "-") for dist in DISTS}
+    ours = {name for extra, wanted in extras.items() if extra != "testing" for name in wanted}
+    assert ours <= names
+    assert set(extras["all"]) == ours
+    assert ours >= DISTRIBUTIONS - NOT_YET

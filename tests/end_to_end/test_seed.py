@@ -185,7 +185,7 @@ def test_an_absent_runtime_says_how_to_install_it_when_it_is_used(seed: Path) ->
     if importlib.util.find_spec("hud_runtime_modal") is not None:
         pytest.skip("the plugin is installed")
     code = f"{RUNTIMES}\ntry:\n    ModalRuntime('my-env')\nexcept ImportError as exc:\n    print(exc)"
-    assert "pip install hud-runtime-modal" in _run(seed, [sys.executable, "-c", code], {})
+    assert "needs hud-runtime-modal, which has no release yet" in _run(seed, [sys.executable, "-c", code], {})
 
 
 def _evaluation() -> str:

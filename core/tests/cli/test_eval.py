@@ -210,7 +210,7 @@ def test_an_absent_plugin_says_how_to_install_it(hud: Hud, letters: Path) -> Non
     assert done.returncode == 2
     told = json.loads(done.stdout)
     assert told["error"] == "not_found"
-    assert "pip install hud-runtime-modal" in told["message"]
+    assert "hud-runtime-modal, which has no release yet" in told["message"]
 
 
 def test_a_source_with_a_syntax_error_shows_the_line(hud: Hud, letters: Path) -> None:

@@ -17,7 +17,7 @@ Hud = Callable[..., subprocess.CompletedProcess[str]]
     ("words", "said"),
     [
         (["--runtime", "nosuch"], "no installed plugin provides the runtime 'nosuch'"),
-        (["--runtime", "modal"], "pip install hud-runtime-modal"),
+        (["--runtime", "modal"], "hud-runtime-modal, which has no release yet"),
         (["--runtime", "tcp://127.0.0.1"], "needs host and port: tcp://host:port"),
         (["--runtime", "tcp://127.0.0.1:x?token=abc"], "'tcp://127.0.0.1:x' cannot be read"),
     ],

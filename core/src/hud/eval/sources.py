@@ -81,13 +81,14 @@ def read_module(module: Any) -> Read:
 
 def platform_taskset(name_or_id: str) -> Any:
     """Fetch a taskset of the platform; raises `PluginNotInstalledError` where its plugin is absent."""
+    from hud.plugins.first_party import how_to_install
     from hud.plugins.host import current_host
 
     registry = current_host().registry
     kind = registry.taskset_format_for(f"hud:{name_or_id}")
     if kind is None:
         raise PluginNotInstalledError(
-            f"taskset {name_or_id!r} is the platform's; pip install hud-runtime-hud, "
+            f"taskset {name_or_id!r} is the platform's and needs {how_to_install('hud-runtime-hud')}; "
             "or export it to a file and use Taskset.from_file"
         )
     from hud.eval.taskset import Taskset

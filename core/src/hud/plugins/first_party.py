@@ -95,3 +95,13 @@ DISTRIBUTIONS: frozenset[str] = frozenset(
     {dist for names in FIRST_PARTY.values() for dist in names.values()}
     | {dist for names in DECLARED.values() for dist in names.values()}
 )
+
+NOT_YET: frozenset[str] = frozenset(
+    {"hud-capability-gui", "hud-runtime-daytona", "hud-runtime-e2b", "hud-runtime-hud", "hud-runtime-modal"}
+)
+"""Those without a release: their names are kept for them, and nobody is told to install what anyone might upload."""
+
+
+def how_to_install(dist: str) -> str:
+    """Say how to get a distribution of ours: `pip install ...`, or that it is still to come."""
+    return f"{dist}, which has no release yet" if dist in NOT_YET else f"{dist}: pip install {dist}"

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from hud.errors import PluginBrokenError, PluginConflictError, PluginNotInstalledError
-from hud.plugins.first_party import DECLARED, MODELS
+from hud.plugins.first_party import DECLARED, MODELS, how_to_install
 from hud.plugins.kinds import (
     AgentKind,
     CapabilityKind,
@@ -347,7 +347,7 @@ class Registry:
             raise PluginNotInstalledError(
                 f"{what} is not in {plugins[0].title}; upgrade it: pip install --upgrade {dist}", name=dist
             )
-        raise PluginNotInstalledError(f"{what} needs {dist}: pip install {dist}", name=dist)
+        raise PluginNotInstalledError(f"{what} needs {how_to_install(dist)}", name=dist)
 
 
 def _refused(plugin: Plugin, what: str) -> PluginBrokenError | PluginNotInstalledError:
