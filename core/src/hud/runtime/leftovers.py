@@ -68,7 +68,7 @@ def _remove_cgroup(entry: LedgerEntry) -> bool:
         raise ValueError(f"{top} is not a control group")
     if not _same_boot(entry) or not top.is_dir():
         return False
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(OSError):  # version 1 has none, and lets none be made
         (top / "cgroup.kill").write_text("1")
     deadline = time.monotonic() + GONE_WITHIN_S
     groups = [Path(parent) for parent, _, _ in os.walk(top, topdown=False)]

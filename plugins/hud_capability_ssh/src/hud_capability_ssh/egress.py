@@ -6,14 +6,12 @@ import asyncio
 import contextlib
 import json
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hud.errors import SandboxError
+from hud_capability_ssh.belongings import Folder
 from hud_capability_ssh.loopback import join, listen_inside
 from hud_capability_ssh.network import PORT
 
@@ -29,7 +27,7 @@ class FilteringProxy:
 
     def __init__(self, hosts: Sequence[str]) -> None:
         self._hosts = list(hosts)
-        self._folder: Path | None = None
+        self._folder: Folder | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._starting = asyncio.Lock()
 
@@ -39,7 +37,7 @@ class FilteringProxy:
             if self._process is None:
                 await self._start()
         assert self._folder is not None
-        return await asyncio.open_unix_connection(str(self._folder / "s"))
+        return await asyncio.open_unix_connection(str(self._folder.path / "s"))
 
     async def _start(self) -> None:
         import importlib.util
@@ -48,8 +46,8 @@ class FilteringProxy:
             raise SandboxError(
                 "an allow-list of hosts needs proxy.py: pip install 'hud-capability-ssh[egress]'"
             )
-        self._folder = Path(tempfile.mkdtemp(prefix="hud-egress-"))
-        at = self._folder / "s"
+        self._folder = Folder("hud-egress-")
+        at = self._folder.path / "s"
         # It inherits nothing of this process's environment but where to find programs and certificates.
         kept = {k: os.environ[k] for k in ("PATH", "LANG", "SSL_CERT_FILE", "PYTHONPATH") if k in os.environ}
         self._process = await asyncio.create_subprocess_exec(
@@ -60,7 +58,7 @@ class FilteringProxy:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
-            env={**kept, "HOME": str(self._folder), "HUD_EGRESS_HOSTS": json.dumps(self._hosts)},
+            env={**kept, "HOME": str(self._folder.path), "HUD_EGRESS_HOSTS": json.dumps(self._hosts)},
             start_new_session=True,
         )
         async with asyncio.timeout(START_S):
@@ -91,7 +89,7 @@ class FilteringProxy:
         if process is not None and process.stdin is not None:
             process.stdin.close()
         if self._folder is not None:
-            await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+            await asyncio.to_thread(self._folder.remove)
             self._folder = None
 
 

@@ -99,7 +99,7 @@ async def _copied(
         assert sandbox.spec.box is not None
         for number, (at, data) in enumerate(files.items()):
             below = PurePosixPath(at).is_relative_to(spec.root) and agent is None
-            to = Path(at) if below else sandbox.spec.box / "files" / str(number)
+            to = Path(at) if below else sandbox.spec.box.path / "files" / str(number)
             await asyncio.to_thread(_put, data, to, str(spec.root) if below else None)
             if not below:
                 words[at] = str(to)

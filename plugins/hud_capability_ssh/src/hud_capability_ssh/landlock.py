@@ -5,13 +5,11 @@ from __future__ import annotations
 import ctypes
 import marshal
 import os
-import shutil
 import subprocess
-import tempfile
-from pathlib import Path
 
 from hud.errors import SandboxError
 from hud_capability_ssh import memory_group
+from hud_capability_ssh.belongings import Folder
 from hud_capability_ssh.interpreter import Interpreter, interpreter, program_of
 from hud_capability_ssh.mounts import DEFAULT_SYSTEM_MOUNTS, MASKED
 from hud_capability_ssh.seccomp import filter_program
@@ -54,26 +52,21 @@ def adapted(spec: SandboxSpec) -> SandboxSpec:
     return replace(
         spec,
         guest_path=str(spec.root),
-        guest_home=str(box / "home"),
-        env={"TMPDIR": str(box / "tmp"), **spec.env},
+        guest_home=str(box.path / "home"),
+        env={"TMPDIR": str(box.path / "tmp"), **spec.env},
         box=box,
     )
 
 
-def _box(spec: SandboxSpec) -> Path:
-    """Make the folder for temporary files, and remove those that dead processes left."""
-    base = Path(tempfile.gettempdir())
-    for old in base.glob(f"hud-box-{os.getuid()}-*-*"):
-        owner = old.name.split("-")[3]
-        if owner.isdecimal() and not Path(f"/proc/{owner}").exists():
-            shutil.rmtree(old, ignore_errors=True)
-    box = Path(tempfile.mkdtemp(prefix=f"hud-box-{os.getuid()}-{os.getpid()}-", dir=base))
+def _box(spec: SandboxSpec) -> Folder:
+    """Make the folder for temporary files."""
+    box = Folder("hud-box-")
     for name in ("home", "tmp", "files"):
-        (box / name).mkdir(mode=0o700)
+        (box.path / name).mkdir(mode=0o700)
         if spec.owner is not None:
-            os.chown(box / name, *spec.owner)
+            os.chown(box.path / name, *spec.owner)
     if spec.owner is not None:
-        box.chmod(0o711)
+        box.path.chmod(0o711)
     return box
 
 
@@ -99,13 +92,13 @@ def start(spec: SandboxSpec, control: int, errors: int, *, confined: bool = True
             *(mount.src for mount in spec.mounts if mount.kind == "ro"),
             *_of_interpreter(python),
             *([] if spec.root_writable else [str(spec.root)]),
-            str(spec.box / "files"),
+            str(spec.box.path / "files"),
         ],
         "write": [
             *([str(spec.root)] if spec.root_writable else []),
             *(mount.src for mount in spec.mounts if mount.kind == "rw"),
-            str(spec.box / "home"),
-            str(spec.box / "tmp"),
+            str(spec.box.path / "home"),
+            str(spec.box.path / "tmp"),
         ],
         "listed": ["/etc"],
         "devices": [f"/dev/{name}" for name in DEVICES],

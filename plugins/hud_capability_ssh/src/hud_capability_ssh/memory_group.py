@@ -3,35 +3,36 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
+import secrets
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-_COUNT = itertools.count()
+from hud_capability_ssh.belongings import intended
+
+if TYPE_CHECKING:
+    from hud.runtime.ledger import Entry
 
 
 class MemoryGroup:
     """A control group of version 1 or 2, with a limit. `create` returns None where none can be had."""
 
-    def __init__(self, folder: Path, version: int) -> None:
+    def __init__(self, folder: Path, version: int, entry: Entry | None) -> None:
         self._folder = folder
         self._version = version
+        self._entry = entry
 
     @classmethod
     def create(cls, limit: int) -> MemoryGroup | None:
-        """Make one below this process's own, and remove those that dead processes left there."""
+        """Make one below this process's own."""
         found = _own_group()
         if found is None:
             return None
         parent, version = found
-        _sweep(parent)
-        folder = parent / f"hud-{os.getpid()}-{next(_COUNT)}"
+        folder = parent / f"hud-{secrets.token_hex(8)}"
+        group = cls(folder, version, intended("cgroup", folder))
         try:
             folder.mkdir()
-        except OSError:
-            return None
-        group = cls(folder, version)
-        try:
             if version == 1:
                 (folder / "memory.limit_in_bytes").write_text(str(limit))
                 with contextlib.suppress(OSError):
@@ -62,8 +63,13 @@ class MemoryGroup:
 
     def close(self) -> None:
         """Remove it; its processes have to be gone. Safe to call twice."""
-        with contextlib.suppress(OSError):
-            self._folder.rmdir()
+        with contextlib.suppress(FileNotFoundError):
+            try:
+                self._folder.rmdir()
+            except OSError:
+                return
+        if self._entry is not None:
+            self._entry.removed()
 
 
 def available() -> bool:
@@ -92,11 +98,3 @@ def _own_group() -> tuple[Path, int] | None:
                 return None
             return (folder, 2) if "memory" in shared and os.access(folder, os.W_OK) else None
     return None
-
-
-def _sweep(parent: Path) -> None:
-    for folder in parent.glob("hud-*-*"):
-        owner = folder.name.split("-")[1]
-        if owner.isdecimal() and int(owner) != os.getpid() and not Path(f"/proc/{owner}").exists():
-            with contextlib.suppress(OSError):
-                folder.rmdir()

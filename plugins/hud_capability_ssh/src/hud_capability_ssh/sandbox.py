@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import socket
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -114,7 +113,7 @@ class Sandbox:
             except BaseException:
                 ours.close()
                 if spec.box is not None:
-                    shutil.rmtree(spec.box, ignore_errors=True)
+                    spec.box.remove()
                 raise
             finally:
                 os.close(tell)
@@ -330,7 +329,7 @@ class Sandbox:
         if self._group is not None:
             self._group.close()
         if self.spec.box is not None:
-            await asyncio.to_thread(shutil.rmtree, self.spec.box, ignore_errors=True)
+            await asyncio.to_thread(self.spec.box.remove)
 
 
 async def _told_spawner(facts: int) -> int:

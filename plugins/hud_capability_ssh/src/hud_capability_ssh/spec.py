@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hud_capability_ssh.belongings import Folder
 from hud_capability_ssh.limits import Limits
 from hud_capability_ssh.mounts import DEFAULT_SYSTEM_MOUNTS, Mount
 
@@ -36,7 +37,7 @@ class SandboxSpec:
     owner: tuple[int, int] | None = None
     files: Mapping[str, bytes | Path] = field(default_factory=dict)
     host_names: tuple[str, ...] = ()
-    box: Path | None = None
+    box: Folder | None = None
 
     def environment(self) -> dict[str, str]:
         """Return all that a command's environment holds: an allow-list, and what the author set."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from hud.capability.interfaces import CommandResult
 from hud.errors import SandboxError
 from hud.types import Capability
+from hud_capability_ssh.belongings import Folder, settled
 from hud_capability_ssh.limits import Limits
 from hud_capability_ssh.loops import on_loop
 from hud_capability_ssh.mounts import DEFAULT_SYSTEM_MOUNTS, Mount
@@ -119,7 +118,7 @@ class Workspace:
         self._keys: set[bytes] = set()
         self._sealed = self._kept = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._key_folder: Path | None = None
+        self._key_folder: Folder | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._capability: Capability | None = None
 
@@ -206,24 +205,25 @@ class Workspace:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             if self._key_folder is not None:
-                shutil.rmtree(self._key_folder, ignore_errors=True)
+                self._key_folder.remove()
                 self._key_folder = None
             if self._lease is not None:
                 self._lease.close()
                 self._lease = None
+            await asyncio.to_thread(settled)
 
     def how_to_enter(self) -> str:
         """Return the command line by which OpenSSH enters; its key lies in a folder of its own until `stop`."""
         if self._capability is None or self._server is None:
             raise SandboxError(f"workspace {self.name!r} is not started")
         if self._key_folder is None:
-            self._key_folder = Path(tempfile.mkdtemp(prefix="hud-key-"))
-            key = self._key_folder / "key"
+            self._key_folder = Folder("hud-key-")
+            key = self._key_folder.path / "key"
             key.touch(mode=0o600)
             key.write_text(self._capability.params["client_key"])
             host_key = self._capability.params["host_pubkey"]
-            (self._key_folder / "hosts").write_text(f"[{self._host}]:{self._server.port} {host_key}\n")
-        at = self._key_folder
+            (self._key_folder.path / "hosts").write_text(f"[{self._host}]:{self._server.port} {host_key}\n")
+        at = self._key_folder.path
         options = f"-o UserKnownHostsFile={at}/hosts -o IdentitiesOnly=yes"
         return f"ssh -i {at}/key {options} -p {self._server.port} {self.user}@{self._host}"
 
