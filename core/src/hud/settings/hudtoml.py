@@ -89,6 +89,8 @@ class Project:
     """[limits] budget: what a whole job may spend, as `hud eval --budget` takes it."""
     eval: dict[str, Any] = field(default_factory=dict)
     agents: dict[str, dict[str, Any]] = field(default_factory=dict)
+    sinks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """[sinks.NAME] as written; the plugin of that name checks it."""
 
     def route(self, env: str) -> Route | None:
         """Return the route of an environment's name: an exact one, else the first pattern that matches."""
@@ -204,6 +206,7 @@ def _read(path: Path, prefix: tuple[str, ...]) -> Project:
         budget=[budget] if isinstance(budget, str) else budget,
         eval=checked.get("eval", {}),
         agents=checked.get("agents", {}),
+        sinks=checked.get("sinks", {}),
     )
 
 
@@ -242,6 +245,7 @@ def _schema() -> Any:
         runtime=table(default=text(), env=named(route)),
         plugins=table(disable=texts, enable=texts, autoload=flag, strict=flag, requires=texts),
         prices=named(price),
+        sinks=named(anything),
         redact=table(patterns=patterns, keys=texts, env=texts),
         limits=table(
             (),

@@ -1,0 +1,1 @@
+"""Jobs as OpenTelemetry traces: a span per job, rollout, phase, model call and tool call, sent over OTLP."""
