@@ -24,6 +24,7 @@ class OtelSink:
     def __init__(self, settings: OtelSettings, job_id: str) -> None:
         self._settings = settings
         self._job_id = job_id
+        self._opened_at = time.time()
         self._sender: Sender | None = None
         self._maker: TraceMaker | None = None
 
@@ -58,7 +59,7 @@ class OtelSink:
             settings = self._settings
             self._maker = TraceMaker(
                 self._job_id,
-                opened_at=time.time(),
+                opened_at=self._opened_at,
                 content=settings.content,
                 per_rollout=settings.trace_per_rollout,
             )
