@@ -54,7 +54,7 @@ def resumed_request(
             f"job {path.stem} was not begun by `hud eval`; go on with it in Python: "
             f"Taskset.run(agent, job=Job.load({path.stem[:8]!r}))"
         )
-    _go_to(Path(kept["folder"]), path.stem)
+    enter_folder(Path(kept["folder"]), path.stem)
     known = {field.name for field in fields(EvalRequest)} - OF_THIS_CALL
     words = {name: _typed(name, value) for name, value in kept.items() if name in known}
     words["config"] = {**words.get("config", {}), **given.get("config", {})}
@@ -68,7 +68,12 @@ def resumed_request(
     )
 
 
-def _go_to(folder: Path, job_id: str) -> None:
+def enter_folder(folder: Path, job_id: str) -> None:
+    """Go to the folder a job was begun in, where its source is; says so on stderr.
+
+    Raises:
+        UsageError: it cannot be entered.
+    """
     if folder == Path.cwd():
         return
     try:

@@ -67,11 +67,18 @@ class LeftBehind:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing was sent whole."""
-        return not self._whole
+        """Whether there is nothing to keep: what is put back is kept with the new grade too."""
+        return not self._whole and not self._given
+
+    @property
+    def missing(self) -> list[str]:
+        """The workspaces whose files nobody asked for."""
+        return sorted(self._given.keys() - self.restored)
 
     def states(self) -> dict[str, Any]:
         """Return what was kept, by workspace; decompresses, so call it off the loop."""
+        if self._restoring is not None:
+            return dict(self._restoring)
         return {name: unpack(bytes(self._taken[name])) for name in sorted(self._whole)}
 
 

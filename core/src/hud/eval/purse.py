@@ -294,7 +294,13 @@ class Purse:
             if used is not None:
                 self._grading.add(used)
 
-    # The job's end
+    # The job's beginning and end
+
+    def take_up(self, spent: Amount, sandbox_seconds: float) -> None:
+        """Count what was spent before the job went on."""
+        if self.clock is not None:
+            self.clock.over_s += sandbox_seconds
+        self.add(spent)
 
     def admits_rollout(self) -> bool | None:
         """Tell whether one more rollout may start; None: perhaps, once one in flight has ended."""

@@ -16,13 +16,14 @@ class SandboxClock:
     def __init__(self, seconds: float, tell: Callable[[str], None]) -> None:
         self.seconds = seconds
         self.over_s = 0.0
-        """Of placements that were given back."""
+        """Of placements that were given back, those before the job went on among them."""
         self.time_is_up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Resolves when agents must stop."""
         self._tell = tell
         self._placed: dict[int, float] = {}
         self._last = 0
         self._ended = 0
+        self._ended_s = 0.0
         self._longest_tail = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -34,7 +35,7 @@ class SandboxClock:
 
     def admits_rollout(self) -> bool | None:
         """Tell whether the rest covers one more rollout of the usual length; None: once one in flight has ended."""
-        usual = self.over_s / self._ended if self._ended else 0.0
+        usual = self._ended_s / self._ended if self._ended else 0.0
         now = time.monotonic()
         owed = sum(max(usual - (now - begun), 0.0) for begun in self._placed.values())
         left = self.seconds - self.spent_s
@@ -54,7 +55,9 @@ class SandboxClock:
 
     def released(self, placement: int, tail_s: float = 0.0) -> None:
         """End the count of a placement; `tail_s` is what grading and giving it back took."""
-        self.over_s += time.monotonic() - self._placed.pop(placement)
+        taken = time.monotonic() - self._placed.pop(placement)
+        self.over_s += taken
+        self._ended_s += taken
         self._ended += 1
         self._longest_tail = max(self._longest_tail, tail_s)
         self._arm()

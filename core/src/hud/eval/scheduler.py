@@ -119,6 +119,15 @@ class Scheduler:
         purse = None if outer is None else outer.purse
         return Meter(self.plan.options.limits, purse=purse, lender=outer)
 
+    async def _take_up_budget(self) -> None:
+        """Count what a job that goes on has spent before."""
+        purse, resumption = self.meter.purse, self.plan.resumption
+        if purse is None or resumption is None or self.plan.options.budget is None:
+            return
+        from hud.eval.spent import spent_before
+
+        purse.take_up(*await asyncio.to_thread(spent_before, resumption))
+
     def _used_up(self, why: str) -> None:
         """Give back the rollouts whose agents have not begun; those at work go on as far as the budget lets them."""
         self.job.ended_because = self.job.ended_because or why
@@ -179,6 +188,7 @@ class Scheduler:
         self._main = asyncio.current_task()
         assert self._main is not None
         try:
+            await self._take_up_budget()
             async with self._models, self._given_back():
                 try:
                     await self._schedule()
