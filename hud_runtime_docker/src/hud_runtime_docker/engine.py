@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,8 +22,16 @@ CALLS_IN_FLIGHT = 8
 """Calls at once to one engine; more only queue up inside it."""
 
 
+ASK_EVERY_S = 0.25
+"""How often an engine that went away is asked whether it is back; it announces nothing."""
+
+
 class EngineUnreachableError(RuntimeStartError):
     """Raised when no Docker engine answers; says where it was looked for and how to start one."""
+
+
+class EngineSlowError(RuntimeStartError, TimeoutError):
+    """Raised when an engine took a call and did not answer it in time."""
 
 
 class ImageMissingError(RuntimeStartError):
@@ -40,6 +49,7 @@ class Engine:
         self._api: Any = None
         self._connecting = threading.Lock()  # one client, though many threads ask first
         self._limiter: anyio.CapacityLimiter | None = None
+        self._answered = self._lost = False
 
     def __repr__(self) -> str:
         return f"Engine({self.base_url!r})"
@@ -61,9 +71,29 @@ class Engine:
 
     def close(self) -> None:
         """Close the connections to the engine; it connects again when it is used again."""
-        if self._api is not None:
-            self._api.close()
-            self._api = None
+        with self._connecting:
+            api, self._api = self._api, None
+        if api is not None:
+            api.close()
+
+    async def back(self, within_s: float) -> None:
+        """Wait for an engine that has answered before and went away, as one that restarts does.
+
+        Returns at once where it has not gone away, or never answered.
+
+        Raises:
+            EngineUnreachableError: it is not back `within_s` seconds from now.
+        """
+        until = time.monotonic() + within_s
+        while self._lost and self._answered:
+            try:
+                await self.call("ping")
+            except EngineUnreachableError as error:
+                if time.monotonic() >= until:
+                    raise EngineUnreachableError(
+                        f"{error}; it went away and was not back within {within_s:g} s"
+                    ) from error
+                await anyio.sleep(ASK_EVERY_S)
 
     async def call(self, method: str, *arguments: Any, **options: Any) -> Any:
         """Call `method` of the SDK's low-level client.
@@ -78,8 +108,16 @@ class Engine:
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         def guarded() -> T:
-            with engine_errors(self.base_url):
-                return work()
+            try:
+                with engine_errors(self.base_url):
+                    result = work()
+            except EngineUnreachableError:
+                # Connections of an engine that is gone would fail once more each when it is back.
+                self._lost = True
+                self.close()
+                raise
+            self._answered, self._lost = True, False
+            return result
 
         return await self.run(guarded)
 
@@ -115,6 +153,11 @@ def engine_errors(base_url: str) -> Iterator[None]:
         raise RuntimeStartError(
             f"the Docker engine at {base_url} refused: {_remedy(_said(error))}"
         ) from error
+    except requests.exceptions.ReadTimeout as error:
+        raise EngineSlowError(
+            f"the Docker engine at {base_url} has not answered for too long ({error}); it may be overloaded or out of "
+            "disk: see its log, lower max_concurrent, or restart it"
+        ) from error
     except (docker.errors.DockerException, requests.RequestException, OSError) as error:
         raise EngineUnreachableError(
             f"no Docker engine answers at {base_url}: {error}; start one, or set DOCKER_HOST to where it listens"
@@ -131,6 +174,8 @@ _REMEDIES = {
     "all predefined address pools": "remove unused networks with `docker network prune`",
     "port is already allocated": "another program holds that port; leave the port to the engine",
     "could not select device driver": "install the NVIDIA container toolkit, or drop gpu from the task",
+    "no available ipv4 addresses": "remove unused containers, lower max_concurrent, or take a larger network",
+    "cannot allocate memory": "lower max_concurrent, or the resources of its tasks",
     "permission denied": "add this user to the docker group, or use a rootless engine",
 }
 

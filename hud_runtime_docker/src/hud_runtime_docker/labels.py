@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import getpass
-import os
-import socket
 import time
-from pathlib import Path
 
+from hud.runtime.ledger import ledger
+from hud.runtime.placing import PLACED_FOR
 from hud.types import RuntimeConfig, Task
 
 OWNER = "hud.owner"
+"""The process that made it, as the ledger writes it."""
 
 
 def owner() -> str:
-    """Return who we are: machine, boot, user, process and its start, so that a reused pid is not mistaken for us."""
-    started = Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return f"{socket.gethostname()}/{boot}/{os.getuid()}/{os.getpid()}/{started}"
+    """Return who we are: machine, boot, user, process and its start, so that a reused number is not mistaken for us."""
+    return ledger().owner
 
 
 def labels_for(task: Task, config: RuntimeConfig) -> dict[str, str]:
-    """Return the labels of a container for `task`."""
+    """Return the labels of a container for `task`; times are seconds since 1970."""
     labels = {
         OWNER: owner(),
         "hud.env": task.env,
@@ -29,6 +27,9 @@ def labels_for(task: Task, config: RuntimeConfig) -> dict[str, str]:
         "hud.created": str(int(time.time())),
         "hud.user": getpass.getuser(),
     }
+    placed_for = PLACED_FOR.get()
+    if placed_for is not None:
+        labels |= {"hud.job": placed_for.job, "hud.run": placed_for.run}
     if config.limits is not None and config.limits.run_timeout_s is not None:
         labels["hud.deadline"] = str(int(time.time() + config.limits.run_timeout_s))
     return labels

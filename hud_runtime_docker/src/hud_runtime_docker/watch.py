@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import threading
 from collections import deque
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from hud.errors import RuntimeDiedError, RuntimeStartError
+from hud.errors import HudError, RuntimeDiedError, RuntimeStartError
+from hud.runtime.output import OUTPUT
 from hud_runtime_docker.engine import engine_errors
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ class Watcher:
         self._thread: threading.Thread | None = None
         self._alarm: threading.Timer | None = None
         self._overdue_s: float | None = None
+        self._log = OUTPUT.get()
 
     @property
     def tail(self) -> str:
@@ -100,11 +103,18 @@ class Watcher:
             raise RuntimeDiedError(self.ended.result())
 
     def _follow(self) -> None:
+        from docker.errors import NotFound
+        from requests import RequestException
+
         try:
             self._read_output()
             if self._released:
                 return
             how = self._how_it_ended()
+        except NotFound:
+            how = "it was removed by somebody else"
+        except (RequestException, OSError, HudError) as error:
+            how = f"the engine at {self._engine.base_url} went away ({error}), and the container's ports with it"
         except Exception as error:  # noqa: BLE001 - whatever breaks the stream is how the container was lost
             how = f"its output broke off: {error}"
         self._on_loop(self.ended, f"{how}{self._shown_tail()}")
@@ -117,14 +127,16 @@ class Watcher:
         )
         self._on_loop(self._attached, None)
         pending = b""
-        try:
+        with ExitStack() as stack:
+            stack.callback(_close, stream)
+            log = None if self._log is None else stack.enter_context(self._log.open("ab", buffering=0))
             for _, chunk in frames_iter(stream, tty=False):  # type: ignore[no-untyped-call]
+                if log is not None:
+                    log.write(chunk)
                 *lines, pending = (pending + chunk).split(b"\n")
                 for line in lines:
                     self._line(line)
                 pending = pending[-LINE_BYTES:]
-        finally:
-            _close(stream)
         self._line(pending)
 
     def _line(self, line: bytes) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hud.runtime.output import OUTPUT
+from hud.runtime.placing import PLACED_FOR, PlacedFor
 
 if TYPE_CHECKING:
     from hud.eval.job import Job
@@ -24,7 +25,8 @@ class RunLogs:
         self._made: Path | None = None
 
     def begin(self, run: Run) -> Path | None:
-        """Have the placements of the current task write to the run's log; return where, or None."""
+        """Have the placements of the current task know the run and write to its log; return where, or None."""
+        PLACED_FOR.set(PlacedFor(self._job.id, run.trace_id))
         folder = self._folder()
         if folder is None:
             return None
