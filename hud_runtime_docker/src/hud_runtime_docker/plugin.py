@@ -16,6 +16,7 @@ def hud_runtimes() -> list[RuntimeKind]:
             summary="A fresh container per rollout, from an image of yours or any other",
             features={
                 "image": True,
+                "compose": True,
                 "cpu": True,
                 "memory": True,
                 "storage": True,

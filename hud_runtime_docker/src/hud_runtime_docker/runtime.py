@@ -16,6 +16,8 @@ from hud.errors import ConfigError, HudError, RuntimeStartError
 from hud.runtime.contract import Features, Runtime
 from hud.types import RuntimeConfig, Task
 from hud_runtime_docker import archive, bundle, manifest
+from hud_runtime_docker.compose import ComposeProjects
+from hud_runtime_docker.compose_file import MAIN
 from hud_runtime_docker.engine import Engine
 from hud_runtime_docker.labels import labels_for
 from hud_runtime_docker.options import DockerBindMount, host_options, run_options
@@ -46,7 +48,7 @@ class DockerRuntime:
     """
 
     features: ClassVar[Features] = Features(
-        image=True, cpu=True, memory=True, storage=True, gpu=True, run_timeout=True
+        image=True, compose=True, cpu=True, memory=True, storage=True, gpu=True, run_timeout=True
     )
     name: ClassVar[str] = "docker"
 
@@ -82,17 +84,23 @@ class DockerRuntime:
         self.workspaces: Workspaces = workspaces
         self.engine = engine if isinstance(engine, Engine) else Engine(engine)
         self._images = SourceImages(self.engine, source=self.source, base=base, port=port)
+        self._projects = ComposeProjects(self.engine, port=port)
 
     async def __aenter__(self) -> Self:
         self._images.forget()
+        self._projects.forget()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         pass
 
     async def prepare(self, task: Task) -> None:
-        """Build the image of a row that names none, unless one of the same content is there."""
-        await self._image(task, self.runtime_config.with_overrides(task.runtime_config))
+        """Build the images of a row's Compose project, or that of a row that names none where it is not there."""
+        config = self.runtime_config.with_overrides(task.runtime_config)
+        if config.compose is not None:
+            await self._projects.document(config.compose)
+        else:
+            await self._image(task, config)
 
     async def _image(self, task: Task, config: RuntimeConfig) -> str:
         return config.image or self.image or await self._images.image_for(task)
@@ -112,6 +120,10 @@ class DockerRuntime:
         """
         config = self.runtime_config.with_overrides(task.runtime_config)
         self.features.require(config, runtime="docker")
+        if config.compose is not None:
+            async with self._composed(task, config) as runtime:
+                yield runtime
+            return
         image = await self._image(task, config)
         startup_s = (config.limits and config.limits.startup_timeout_s) or READY_TIMEOUT_S
         token = secrets.token_hex(32)
@@ -146,6 +158,44 @@ class DockerRuntime:
                 with anyio.CancelScope(shield=True):
                     await anyio.to_thread.run_sync(watcher.join, REMOVE_TIMEOUT_S)
 
+    @asynccontextmanager
+    async def _composed(self, task: Task, config: RuntimeConfig) -> AsyncIterator[Runtime]:
+        """Place `task` in a Compose project of its own; `source`, where given, is served in its `main`."""
+        assert config.compose is not None
+        document = await self._projects.document(config.compose)
+        main: dict[str, Any] = {"environment": {"HUD_TOKEN_FILE": TOKEN_FILE, **self.env_vars}}
+        if self.source is not None:
+            variables, folder, command = await self._serving(self.source, task)
+            main["environment"] |= variables
+            main |= {
+                "volumes": [f"{folder}:{bundle.GUEST}:ro"],
+                "entrypoint": command,
+                "working_dir": SOURCE_FOLDER,
+            }
+
+        async def furnish(container: str, token: str) -> None:
+            await self._furnish(container, document.image_of(MAIN), token, self.source)
+
+        async with self._projects.placed(
+            document,
+            config,
+            labels=labels_for(task, config),
+            main=main,
+            token=secrets.token_hex(32),
+            furnish=furnish,
+            startup_s=(config.limits and config.limits.startup_timeout_s) or READY_TIMEOUT_S,
+        ) as runtime:
+            yield runtime
+
+    async def _serving(self, source: Path, task: Task) -> tuple[dict[str, str], Path, list[str]]:
+        """Return what serves `source` in any image: variables, the folder to mount, and the command."""
+        folder = await anyio.to_thread.run_sync(bundle.bundle_for, self._bundled())
+        guest = await anyio.to_thread.run_sync(
+            lambda: SOURCE_FOLDER if source.is_dir() else f"{SOURCE_FOLDER}/{source.name}"
+        )
+        serve = ("-m", "hud.environment.server", guest, "--env", task.env, "--host", "0.0.0.0")  # noqa: S104
+        return bundle.environment(), folder, bundle.command(*serve, "--port", str(self.port))
+
     async def _creation(self, image: str, config: RuntimeConfig, task: Task) -> dict[str, Any]:
         """Return the SDK's arguments for `create_container`."""
         given = self.run_args
@@ -158,12 +208,9 @@ class DockerRuntime:
         command: list[str] | None = None
         source = self._mounted(config)
         if source is not None:
-            folder = await anyio.to_thread.run_sync(bundle.bundle_for, self._bundled())
+            variables, folder, command = await self._serving(source, task)
             mounts.append(DockerBindMount(str(folder), bundle.GUEST))
-            environment = bundle.environment() | environment
-            guest = SOURCE_FOLDER if source.is_dir() else f"{SOURCE_FOLDER}/{source.name}"
-            serve = ("-m", "hud.environment.server", guest, "--env", task.env, "--host", "0.0.0.0")  # noqa: S104
-            command = bundle.command(*serve, "--port", str(self.port))
+            environment = variables | environment
         known = await self.engine.call("inspect_image", image)
         if source is None:
             manifest.check(known["Config"].get("Labels"), task, image)
@@ -212,11 +259,7 @@ class DockerRuntime:
 
     async def _user_ids(self, container: str, image: str) -> tuple[int, int]:
         """Return the ids the container's program will run with, names looked up in the image's own /etc/passwd."""
-        user = (
-            self.run_args.user
-            or (await self.engine.call("inspect_image", image))["Config"].get("User")
-            or "0"
-        )
+        user = (await self.engine.call("inspect_container", container))["Config"].get("User") or "0"
         name, _, group = str(user).partition(":")
         if name.isdigit():
             return int(name), int(group) if group.isdigit() else int(name)
