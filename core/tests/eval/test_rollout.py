@@ -17,7 +17,9 @@ from hud.errors import (
     AgentFault,
     ConfigError,
     ConnectionLostError,
+    ContextOverflowError,
     LimitError,
+    PluginNotInstalledError,
     ProviderError,
     RuntimeStartError,
 )
@@ -237,15 +239,49 @@ async def test_what_infrastructure_did_to_an_agent_is_tried_afresh(place: Any, e
     assert [s.content for s in run.trace.steps if isinstance(s, AgentStep)] == ["try 2"]
 
 
-async def test_a_providers_refusal_is_not_retried(place: Any) -> None:
+@pytest.mark.parametrize(
+    ("error", "kind", "part"),
+    [
+        (ProviderError("bad key", status=401), "agent", "provider"),
+        (ConfigError("no terminal"), "usage", "user"),
+        (PluginNotInstalledError("no such client"), "usage", "plugin"),
+    ],
+)
+async def test_an_agent_that_cannot_run_is_no_reward(
+    place: Any, error: Exception, kind: str, part: str
+) -> None:
     async def refused(run: Run) -> None:
-        raise ProviderError("bad key", status=401)
+        raise error
 
     run = await rollout(row("add"), refused, runtime=place)
     assert place.placed == 1
     assert run.failure is not None
-    assert (run.failure.kind, run.failure.failed_part) == ("agent", "provider")
-    assert run.reward == 0.0
+    assert (run.failure.kind, run.failure.failed_part) == (kind, part)
+    assert run.reward is None
+    assert place.open == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "steps"),
+    [
+        (ProviderError("bad request", status=400), 1),
+        (ConfigError("no such tool"), 1),
+        (ContextOverflowError("too long"), 0),
+        (ValueError("a bug of the agent"), 0),
+    ],
+)
+async def test_what_an_agent_achieved_before_it_failed_is_graded(
+    place: Any, error: Exception, steps: int
+) -> None:
+    async def fails(run: Run) -> None:
+        for _ in range(steps):
+            run.record(AgentStep(content="3"))
+        run.trace.content = "3"
+        raise error
+
+    run = await rollout(row("add"), fails, runtime=place)
+    assert run.reward == 1.0
+    assert run.failure is not None
 
 
 async def test_a_teardown_that_fails_changes_no_grade(place: Any) -> None:

@@ -15,11 +15,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from hud.errors import (
     BudgetExhaustedError,
     ConnectionLostError,
+    ContextOverflowError,
     EnvironmentFault,
     HudError,
     LimitError,
     PhaseTimeoutError,
+    PluginError,
+    ProviderError,
     RuntimeDiedError,
+    UsageError,
 )
 from hud.eval.failures import Failure, classify
 from hud.eval.foreign import Outcome, call_agent
@@ -234,9 +238,19 @@ def _read_outcome(run: Run, outcome: Outcome, seconds: float) -> Failure | None:
     if not isinstance(error, Exception):
         raise error
     failure = classify(error, "act")
-    if failure.kind == "infrastructure":
+    if failure.kind == "infrastructure" or (_never_began(error) and not _has_worked(run)):
         raise error
     return failure
+
+
+def _never_began(error: Exception) -> bool:
+    """Say whether an agent that has done nothing failed because it could not run at all: a wrong key, no such model.
+
+    Then there is nothing to grade: a reward of 0 would read as what the agent is worth. A prompt that is longer than
+    its model's window is the agent's own limit.
+    """
+    refused = isinstance(error, ProviderError) and not isinstance(error, ContextOverflowError)
+    return refused or isinstance(error, (UsageError, PluginError))
 
 
 def _has_worked(run: Run) -> bool:
