@@ -44,13 +44,14 @@ def debug(prepared: Prepared) -> int:
         from hud.environment.service import serving
         from hud.eval.deadlines import PHASES, Deadlines
         from hud.eval.options import Options
+        from hud.eval.retries import Retries
         from hud.eval.rollout import rollout
         from hud.runtime.local import LocalRuntime
 
         options = Options(
             deadlines=Deadlines(**dict.fromkeys(PHASES, A_DAY_S)),
             limits=prepared.options["limits"],
-            retries=0,
+            retries=Retries(infrastructure=0),
         )
         stop.attach()
         async with serving(env, author=author):

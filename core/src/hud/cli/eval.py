@@ -107,6 +107,12 @@ def _complete_runtime(
     "--retries", type=click.IntRange(min=0), help="Fresh placements after an infrastructure failure."
 )
 @click.option(
+    "--retry-on",
+    multiple=True,
+    metavar="CLASS[=N],...",
+    help="Try again what failed so: infrastructure, agent, task, limit; N times, by default --retries.",
+)
+@click.option(
     "--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds a whole rollout may take."
 )
 @click.option(
@@ -114,7 +120,7 @@ def _complete_runtime(
     "deadline",
     multiple=True,
     metavar="PHASE=S",
-    help="Seconds of a phase: place, connect, start, act, grade, release; repeatable.",
+    help="Seconds of a phase (place, connect, start, act, grade, release) or of the whole job; repeatable.",
 )
 @click.option(
     "--auto-respond", is_flag=True, help="Let a model tell an agent to go on where it stops too early."
@@ -212,6 +218,7 @@ def _request(ctx: click.Context, given: dict[str, Any]) -> eval_request.EvalRequ
         budget=given["budget"],
         runtime=_runtime(given),
         retries=given["retries"],
+        retry_on=_retry_on(given),
         timeout=given["timeout"],
         deadlines={**_file_deadlines(files), **eval_request.deadlines(given["deadline"])},
         name=given["name"],
@@ -235,6 +242,7 @@ MAY_CHANGE = {
     "max_cost",
     "budget",
     "retries",
+    "retry_on",
     "timeout",
     "deadline",
     "keep",
@@ -267,6 +275,8 @@ def _resumed(ctx: click.Context, given: dict[str, Any]) -> eval_request.EvalRequ
         made[words.get(name, name)] = given[name]
     if "deadline" in anew:
         made["deadlines"] = eval_request.deadlines(given["deadline"])
+    if "retry_on" in anew:
+        made["retry_on"] = _retry_on(given)
     if "config" in anew:
         made["config"] = eval_request.agent_config(given["config"], "agent")
     return resumed_request(given["resume"], made, only=given["only"], force=given["force"])
@@ -293,6 +303,14 @@ def _runtime(given: dict[str, Any]) -> str | None:
     if given["runtime"] not in (None, "hosted"):
         raise UsageError(f"--remote means --runtime hosted, not {given['runtime']}")
     return "hosted"
+
+
+def _retry_on(given: dict[str, Any]) -> dict[str, int]:
+    if not given["retry_on"]:
+        return {}
+    from hud.eval.retries import RETRIES
+
+    return eval_request.retry_on(given["retry_on"], RETRIES if given["retries"] is None else given["retries"])
 
 
 def _file_deadlines(files: dict[str, Any]) -> dict[str, float]:

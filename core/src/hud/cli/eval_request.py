@@ -11,6 +11,8 @@ from typing import Any, Literal
 from hud.errors import UsageError
 
 PHASE_NAMES = ("place", "connect", "start", "act", "grade", "release")
+BOUNDED = (*PHASE_NAMES, "job")
+"""What has a deadline: each phase of a rollout, and the job."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +34,7 @@ class EvalRequest:
     max_steps: int | None = None
     runtime: str | None = None
     retries: int | None = None
+    retry_on: Mapping[str, int] = field(default_factory=dict)
     timeout: float | None = None
     deadlines: Mapping[str, float] = field(default_factory=dict)
     max_tokens: int | None = None
@@ -90,12 +93,27 @@ def deadlines(values: Iterable[str]) -> dict[str, float]:
     """Read `--deadline phase=seconds` words."""
     out: dict[str, float] = {}
     for phase, seconds in pairs(values, "--deadline").items():
-        if phase not in PHASE_NAMES:
-            raise UsageError(f"--deadline {phase}={seconds}: the phases are {', '.join(PHASE_NAMES)}")
+        if phase not in BOUNDED:
+            raise UsageError(f"--deadline {phase}={seconds}: deadlines are of {', '.join(BOUNDED)}")
         if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not seconds > 0:
             raise UsageError(f"--deadline {phase}={seconds}: give seconds above 0")
         out[phase] = float(seconds)
     return out
+
+
+def retry_on(values: Iterable[str], default: int) -> dict[str, int]:
+    """Read `--retry-on` words: classes of failures, each with how often (`agent=1`) or as often as `default`."""
+    from hud.eval.retries import CLASSES
+
+    found: dict[str, int] = {}
+    for word in words(values):
+        name, equals, count = word.partition("=")
+        if name not in CLASSES or (equals and not count.isdecimal()):
+            raise UsageError(
+                f"--retry-on {word}: write CLASS or CLASS=COUNT; classes are {', '.join(CLASSES)}"
+            )
+        found[name] = int(count) if equals else default
+    return found
 
 
 def json_object(text: str | None, option: str) -> dict[str, Any]:

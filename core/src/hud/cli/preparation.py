@@ -166,7 +166,7 @@ def _options(request: EvalRequest, project: Project) -> dict[str, Any]:
     from hud.eval.budget import Budget
     from hud.eval.deadlines import Deadlines
     from hud.eval.limits import Limits
-    from hud.eval.options import RETRIES
+    from hud.eval.retries import RETRIES
 
     own = project.limits
     limits = Limits(
@@ -188,7 +188,7 @@ def _options(request: EvalRequest, project: Project) -> dict[str, Any]:
         "budget": Budget.of(request.budget) or Budget.of(project.budget),
         "deadlines": Deadlines(**_seconds(request, project)),
         "rollout_timeout": request.timeout,
-        "retries": RETRIES if retries is None else retries,
+        "retries": {"infrastructure": RETRIES if retries is None else retries, **request.retry_on},
         "notes": notes,
     }
 

@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from hud.errors import ConfigError, TasksetError
 from hud.eval.budget import Budget
-from hud.eval.deadlines import Deadlines
+from hud.eval.deadlines import SLACK_S, Deadlines
 from hud.eval.limits import Limits
+from hud.eval.retries import Retries
 from hud.types.task import Task
 
 if TYPE_CHECKING:
     from hud.eval.phases import AgentCall
-
-RETRIES = 2
-"""Fresh placements after an infrastructure failure."""
 
 ROW_KEYS = ("timeout_seconds", "max_steps")
 """Keys of a row's `agent_config` that hold for any agent; the others belong to the agent's own configuration."""
@@ -32,15 +30,13 @@ class Options:
 
     deadlines: Deadlines = field(default_factory=Deadlines)
     limits: Limits = field(default_factory=Limits)
-    retries: int = RETRIES
+    retries: Retries = field(default_factory=Retries)
     rollout_timeout: float | None = None
     budget: Budget | None = None
     keep_state: bool = True
     verdict_cache: bool = True
 
     def __post_init__(self) -> None:
-        if self.retries < 0:
-            raise ConfigError(f"retries={self.retries} must be 0 or more")
         if self.rollout_timeout is not None and not self.rollout_timeout > 0:
             raise ConfigError(f"rollout_timeout={self.rollout_timeout!r} must be seconds above 0")
 
@@ -53,8 +49,8 @@ class Options:
     @property
     def hard_bound_s(self) -> float:
         """Seconds after which a rollout that is still not over is abandoned."""
-        total = self.deadlines.total(self.retries + 1)
-        return total if self.seconds is None else min(total, self.seconds + self.deadlines.release + 30.0)
+        total = self.deadlines.total(self.retries.total + 1)
+        return total if self.seconds is None else min(total, self.seconds + self.deadlines.release + SLACK_S)
 
 
 def check_row(task: Task, agent: AgentCall, options: Options) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from hud.runtime.contract import Provider
     from hud.types.task import Task
 
-Why = Literal["cancelled", "timeout", "budget"]
+Why = Literal["cancelled", "timeout", "deadline", "budget"]
 
 INTERRUPTED_RELEASE_S = 10.0
 """What giving back a placement may take once the rollout was cancelled."""
@@ -60,6 +60,7 @@ class Rollout:
         self._on_attempt = on_attempt
         self._place_row = place_row
         self._interrupted: Why | None = None
+        self._interrupted_in = ""
         self._releasing = False
 
     @property
@@ -72,6 +73,7 @@ class Rollout:
         if self._interrupted is not None:
             return
         self._interrupted = why
+        self._interrupted_in = self.phase
         self.run.given_back = why == "budget"
         if self.task is not None and not self._releasing:
             self.task.cancel()
@@ -119,7 +121,7 @@ class Rollout:
         return asyncio.get_running_loop().call_later(max(left, 0.0), self.interrupt, "timeout")
 
     async def _attempts(self) -> None:
-        run, retries = self.run, self.options.retries
+        run = self.run
         while True:
             if self._on_attempt is not None:
                 await self._on_attempt(run)
@@ -131,14 +133,22 @@ class Rollout:
             purse = None if run.meter is None else run.meter.purse
             if purse is not None and purse.used_up is not None and failure.kind == "infrastructure":
                 run.given_back = True  # another try would only be ended by the budget again
-            again = failure.kind == "infrastructure" and failure.retryable and len(run.attempts) < retries
+            again = self._may_retry(failure)
             if isinstance(self.provider, Runtime) and failure.type == "ReadyTimeoutError":
                 again = False  # an address owns nothing: there is no fresh placement, and the whole wait has passed
             if not again or run.given_back:
                 run.fail(failure)
                 return
             self._begin_anew(failure)
-            await asyncio.sleep(min(0.1 * 4 ** len(run.attempts), 5.0) * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+            tries = sum(not attempt.get("again") for attempt in run.attempts)
+            await asyncio.sleep(min(0.1 * 4**tries, 5.0) * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+
+    def _may_retry(self, failure: Failure) -> bool:
+        """Say whether a fresh placement is tried after `failure`; none helps where the job's own bounds are spent."""
+        meter = self.run.meter
+        job = None if meter is None else meter.parent
+        spent = job is not None and job.exhausted is not None
+        return not spent and self.options.retries.allows(failure, self.run.attempts)
 
     async def _elsewhere(self) -> None:
         """Let the placement drive the whole rollout, and take the run it returns for ours."""
@@ -162,6 +172,7 @@ class Rollout:
             mine.meter.spend(done.trace.usage)
         done.index, done.job_id, done.group_id = mine.index, mine.job_id, mine.group_id
         done.agent_name = mine.agent_name
+        done.attempts = [*mine.attempts, *done.attempts]
         self.run = done
 
     async def _attempt(self) -> Failure | None:
@@ -180,8 +191,9 @@ class Rollout:
             await phases.start(attempt)
             spent.acting()
             failure = await phases.act(attempt, act_seconds(run.task, self.agent, self.options))
-            await phases.grade(attempt)
-            failure = None
+            if failure is None or not self._may_retry(failure):
+                await phases.grade(attempt)
+                failure = None
         except asyncio.CancelledError:
             interrupted = True
         except Exception as exc:  # noqa: BLE001 - classed and recorded; the caller decides on a retry
@@ -242,6 +254,11 @@ class Rollout:
         if self._interrupted == "timeout":
             seconds = self.options.seconds or 0.0
             run.fail(classify(PhaseTimeoutError("rollout", seconds), "rollout"))
+            run.trace.stop_reason = "timeout"
+        elif self._interrupted == "deadline":
+            seconds = self.options.deadlines.job or 0.0
+            text = f"the job's deadline of {seconds:g} s passed while it was in {self._interrupted_in}"
+            run.fail(Failure("cancelled", "", "PhaseTimeoutError", text, "user"))
             run.trace.stop_reason = "timeout"
         elif self._interrupted == "budget":
             purse = None if run.meter is None else run.meter.purse

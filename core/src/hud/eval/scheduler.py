@@ -29,7 +29,7 @@ from hud.eval.observer import Observer
 from hud.eval.options import Options, agent_name
 from hud.eval.placement import connector_for, default_concurrency, most_at_once
 from hud.eval.purse import Purse
-from hud.eval.rollout import INTERRUPTED_RELEASE_S, Rollout, row_steps
+from hud.eval.rollout import INTERRUPTED_RELEASE_S, Rollout, Why, row_steps
 from hud.eval.run import Run
 from hud.eval.runlog import RunLogs
 from hud.runtime.contract import Prepares
@@ -168,8 +168,8 @@ class Scheduler:
         """Return the runs in flight."""
         return [rollout.run for rollout in tuple(self._live.values()) if rollout is not None]
 
-    def stop(self, why: str = "stopped") -> None:
-        """Start nothing new and cancel what runs; `run` then returns with what has finished."""
+    def stop(self, why: str = "stopped", *, as_: Why = "cancelled") -> None:
+        """Start nothing new and end what runs `as_` cancelled; `run` then returns with what has finished."""
         if self._stopping:
             return
         self._stopping = True
@@ -177,7 +177,7 @@ class Scheduler:
         self.job.ended_because = self.job.ended_because or why
         for live in self._live.values():
             if live is not None:
-                live.interrupt()
+                live.interrupt(as_)
         if self._waiting_for_row and self._main is not None:
             self._main.cancel()
         self._wake()

@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from hud.errors import ConfigError, UsageError
 from hud.eval.budget import Budget, BudgetLike, check_prices, project_budget
 from hud.eval.collector import rare_collections
-from hud.eval.deadlines import Deadlines
+from hud.eval.deadlines import JOB_SLACK_S, Deadlines
 from hud.eval.digests import job_inputs
 from hud.eval.failures import Failure
 from hud.eval.job import Job
 from hud.eval.limits import Limits
 from hud.eval.observer import Observer, redactor
-from hud.eval.options import RETRIES, Options, agent_for_row, agent_name, check_row
+from hud.eval.options import Options, agent_for_row, agent_name, check_row
 from hud.eval.record import run_record
+from hud.eval.retries import RETRIES, Retries
 from hud.eval.scheduler import STOP_WITHIN_S, STOPPED_S, Plan, Scheduler
 from hud.eval.verdicts import JobVerdicts
-from hud.eval.watchdog import Heartbeat, Watchdog, Wedged
+from hud.eval.watchdog import LAST_S, Heartbeat, Watchdog, Wedged
 from hud.runtime.select import provider_for
 from hud.runtime.watchdog import dismissed
 
@@ -55,7 +56,7 @@ class RunOptions(TypedDict, total=False):
     verdict_cache: bool
     deadlines: Deadlines | None
     rollout_timeout: float | None
-    retries: int
+    retries: int | Mapping[str, int] | Retries
     name: str | None
     jobs_dir: str | Path | bool | None
     host_models: Iterable[str]
@@ -86,7 +87,7 @@ class JobSession:
         verdicts_from: Sequence[Path] = (),
         deadlines: Deadlines | None = None,
         rollout_timeout: float | None = None,
-        retries: int = RETRIES,
+        retries: int | Mapping[str, int] | Retries = RETRIES,
         name: str | None = None,
         jobs_dir: str | Path | bool | None = None,
         notes: Mapping[str, Any] | None = None,
@@ -99,7 +100,7 @@ class JobSession:
         self.options = Options(
             deadlines=deadlines if deadlines is not None else Deadlines(),
             limits=limits if limits is not None else Limits(),
-            retries=retries,
+            retries=Retries.of(retries),
             rollout_timeout=rollout_timeout,
             budget=Budget.of(budget) if budget is not None else project_budget(),
             keep_state=keep_state,
@@ -140,6 +141,7 @@ class JobSession:
         self._stop_because: str | None = None
         self._stopped_at: float | None = None
         self._ending_at: float | None = None
+        self._deadline_at: float | None = None
         self._scheduler: Scheduler | None = None
         self._working: asyncio.Task[None] | None = None
 
@@ -295,7 +297,11 @@ class JobSession:
             self._scheduler.stop(self._stop_because)
         try:
             count = len(rows) * self.job.group if isinstance(rows, Sized) else None
-            with rare_collections(), self._watched(self._scheduler, writer):
+            with (
+                rare_collections(),
+                self._watched(self._scheduler, writer),
+                self._due_in_time(self._scheduler),
+            ):
                 try:
                     inputs = self._inputs or await asyncio.to_thread(job_inputs, self._taskset, self.agent)
                     await observer.job_started(count, self._described(), inputs, self._resumed())
@@ -325,17 +331,34 @@ class JobSession:
         ):
             yield
 
+    @contextmanager
+    def _due_in_time(self, scheduler: Scheduler) -> Iterator[None]:
+        """End the job at its own deadline, if it has one."""
+        seconds = self.options.deadlines.job
+        if seconds is None:
+            yield
+            return
+        self._deadline_at = time.monotonic() + seconds
+        why = f"its deadline of {seconds:g} s passed"
+        timer = asyncio.get_running_loop().call_later(seconds, lambda: scheduler.stop(why, as_="deadline"))
+        try:
+            yield
+        finally:
+            timer.cancel()
+
     def _bound(self) -> float | None:
         """Return the `time.monotonic()` by which what runs now is over; None while nothing runs."""
         assert self._scheduler is not None
+        bounds = []
+        if self._deadline_at is not None:
+            bounds.append(self._deadline_at + JOB_SLACK_S - LAST_S)
         if self._ending_at is not None:
-            return self._ending_at + END_WITHIN_S
-        if self._stopped_at is not None:
-            return self._stopped_at + STOP_WITHIN_S + STOPPED_S
-        begun = [run.started_at for run in self._scheduler.live_runs()]
-        if not begun:
-            return None
-        return min(begun) + self.options.hard_bound_s - time.time() + time.monotonic()
+            bounds.append(self._ending_at + END_WITHIN_S)
+        elif self._stopped_at is not None:
+            bounds.append(self._stopped_at + STOP_WITHIN_S + STOPPED_S)
+        elif begun := [run.started_at for run in self._scheduler.live_runs()]:
+            bounds.append(min(begun) + self.options.hard_bound_s - time.time() + time.monotonic())
+        return min(bounds, default=None)
 
     def _wedged(self, stack: str) -> None:
         """Write what is known while the loop is stuck for good; runs on the watchdog's thread."""
@@ -364,7 +387,7 @@ class JobSession:
             "hard_bound_s": self.options.hard_bound_s,
             "max_concurrent": self._max_concurrent,
             "limit": self._limit,
-            "retries": self.options.retries,
+            "retries": self.options.retries.model_dump(),
             "rollout_timeout": self.options.rollout_timeout,
             "deadlines": self.options.deadlines.model_dump(),
             "limits": self.options.limits.model_dump(exclude_none=True),
