@@ -24,6 +24,7 @@ def hud_runtimes() -> list[RuntimeKind]:
                 "run_timeout": True,
             },
             url_schemes=("docker",),
+            reaper="hud_runtime_docker.reaping:reap",
             exports={"hud.eval": {"DockerRuntime": "hud_runtime_docker.runtime:DockerRuntime"}},
         )
     ]

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
-from uuid import uuid4
 
 import anyio
 
-from hud.errors import ConfigError, HudError, RuntimeStartError
+from hud.errors import ConfigError, RuntimeStartError
 from hud.runtime.contract import Features, Runtime
+from hud.runtime.shielding import shielded
 from hud.types import RuntimeConfig, Task
-from hud_runtime_docker import archive, bundle, manifest
+from hud_runtime_docker import archive, bundle, container, manifest
 from hud_runtime_docker.compose import ComposeProjects
 from hud_runtime_docker.compose_file import MAIN
 from hud_runtime_docker.engine import Engine
@@ -26,7 +25,6 @@ from hud_runtime_docker.source_images import SourceImages
 from hud_runtime_docker.watch import Watcher
 
 READY_TIMEOUT_S = 240.0
-REMOVE_TIMEOUT_S = 30.0
 TOKEN_FILE = "/run/hud/token"  # noqa: S105 - a path
 SOURCE_FOLDER = "/hud-env"
 
@@ -120,43 +118,45 @@ class DockerRuntime:
         """
         config = self.runtime_config.with_overrides(task.runtime_config)
         self.features.require(config, runtime="docker")
+        await self.engine.back((config.limits and config.limits.startup_timeout_s) or READY_TIMEOUT_S)
         if config.compose is not None:
             async with self._composed(task, config) as runtime:
                 yield runtime
             return
         image = await self._image(task, config)
-        startup_s = (config.limits and config.limits.startup_timeout_s) or READY_TIMEOUT_S
         token = secrets.token_hex(32)
-        watcher: Watcher | None = None
-        name = f"hud-{uuid4().hex[:20]}"
         options = await self._creation(image, config, task)
+        watcher: Watcher | None = None
         try:
-            # A create that is cut off midway may still happen: it is short, so it is seen to its end, and the name
-            # is ours, so that the removal below finds it whatever came back.
-            with anyio.CancelScope(shield=True):
-                created = await self.engine.call("create_container", name=name, **options)
-            container = str(created["Id"])
-            await self._furnish(container, image, token, self._mounted(config))
-            watcher = Watcher(self.engine, container)
-            try:
-                with anyio.fail_after(startup_s):
-                    port = await self._start(container, watcher)
-            except TimeoutError:
-                raise RuntimeStartError(
-                    f"the container of image {image!r} did not serve within {startup_s:g} s (limits.startup_timeout_s)"
-                    f"; its last output:\n{watcher.tail or '(none)'}"
-                ) from None
-            params = {"token": token, "process": watcher, "container": container}
-            if config.limits is not None and config.limits.run_timeout_s is not None:
-                watcher.end_after(config.limits.run_timeout_s)
-            yield Runtime(f"tcp://127.0.0.1:{port}", params, config)
+            async with container.created(self.engine, options) as name:
+                watcher = Watcher(self.engine, name)
+                try:
+                    port = await self._served(name, watcher, image, token, config)
+                    params = {"token": token, "process": watcher, "container": name}
+                    if config.limits is not None and config.limits.run_timeout_s is not None:
+                        watcher.end_after(config.limits.run_timeout_s)
+                    yield Runtime(f"tcp://127.0.0.1:{port}", params, config)
+                finally:
+                    watcher.release()
         finally:
             if watcher is not None:
-                watcher.release()
-            await self._remove(name)
-            if watcher is not None:
                 with anyio.CancelScope(shield=True):
-                    await anyio.to_thread.run_sync(watcher.join, REMOVE_TIMEOUT_S)
+                    await shielded(watcher.joined())
+
+    async def _served(
+        self, name: str, watcher: Watcher, image: str, token: str, config: RuntimeConfig
+    ) -> int:
+        """Put into the container what it needs, start it, and return its port once it serves."""
+        startup_s = (config.limits and config.limits.startup_timeout_s) or READY_TIMEOUT_S
+        try:
+            with anyio.fail_after(startup_s):
+                await self._furnish(name, image, token, self._mounted(config))
+                return await self._start(name, watcher)
+        except TimeoutError:
+            raise RuntimeStartError(
+                f"the container of image {image!r} did not serve within {startup_s:g} s (limits.startup_timeout_s)"
+                f"; its last output:\n{watcher.tail or '(none)'}"
+            ) from None
 
     @asynccontextmanager
     async def _composed(self, task: Task, config: RuntimeConfig) -> AsyncIterator[Runtime]:
@@ -292,25 +292,3 @@ class DockerRuntime:
                 f"the engine published no port for {self.port}/tcp; `--network none` and internal networks cannot"
             )
         return int(published[0]["HostPort"])
-
-    async def _remove(self, name: str) -> None:
-        """Remove the container and its anonymous volumes, however far it came."""
-        import docker.errors
-
-        with anyio.move_on_after(REMOVE_TIMEOUT_S, shield=True) as scope:
-            started = time.monotonic()
-            while True:
-                try:
-                    await self.engine.call("remove_container", name, v=True, force=True)
-                    return
-                except docker.errors.NotFound:
-                    return
-                except HudError:
-                    if time.monotonic() - started > REMOVE_TIMEOUT_S:
-                        raise
-                    await anyio.sleep(0.5)  # the engine restarts, or removes it already
-        if scope.cancelled_caught:
-            raise RuntimeStartError(
-                f"container {name} could not be removed within {REMOVE_TIMEOUT_S:g} s; "
-                f"remove it with `docker rm -f {name}`"
-            )

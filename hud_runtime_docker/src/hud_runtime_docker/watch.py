@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from hud_runtime_docker.engine import Engine
 
 TAIL_LINES = 50
+JOIN_S = 30.0
 LINE_BYTES = 4096
 ANNOUNCEMENT = b"HUD_SERVE_PORT="
 
@@ -80,6 +81,10 @@ class Watcher:
         """Wait for the thread, which ends with the container; called from a worker thread."""
         if self._thread is not None:
             self._thread.join(timeout_s)
+
+    async def joined(self) -> None:
+        """Wait until the thread has ended, and let no more than 30 s go by."""
+        await asyncio.to_thread(self.join, JOIN_S)
 
     async def wait_ready(self) -> int:
         """Return the announced port.
