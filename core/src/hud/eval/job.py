@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from hud.errors import StoreError
 from hud.eval.ids import new_id
 from hud.eval.runlist import RunList
 from hud.eval.stats import JobSummary
@@ -14,6 +15,7 @@ from hud.eval.stats import JobSummary
 if TYPE_CHECKING:
     from hud.eval.failures import Failure
     from hud.eval.run import Run
+    from hud.eval.stored import StoredJob
     from hud.store.tables import Place
 
 
@@ -34,7 +36,7 @@ class Job:
     ) -> None:
         self.id = id or new_id()
         self.name = name
-        self.runs = RunList(runs)
+        self._runs = RunList(runs)
         self.group = group
         self.taskset_id = taskset_id
         self.source: str | None = None
@@ -57,9 +59,12 @@ class Job:
         self.ended_at: float | None = None
         self.paused_s = 0.0
         """For how long it lay still, killed or ended early, before it went on."""
-        self.totals = JobSummary()
-        for run in self.runs:
-            self.totals.add(run)
+        self._totals: JobSummary | None = JobSummary()
+        self._stored: StoredJob | None = None
+        self._unread: StoredJob | None = None
+        """The file whose runs are not listed yet."""
+        for run in self._runs:
+            self._totals.add(run)
 
     @classmethod
     async def start(cls, name: str, *, group: int = 1, taskset_id: str | None = None) -> Self:
@@ -73,31 +78,48 @@ class Job:
         Raises:
             StoreError: no such job, several, or a file that cannot be read.
         """
+        from hud.eval.stored import StoredJob
         from hud.store.finding import find_job
 
-        path = find_job(reference, folder)
-        return cls._of_file(path)
+        stored = StoredJob(find_job(reference, folder))
+        header = stored.header()
+        job = cls(str(header.get("job_id") or stored.path.stem))
+        job.path = stored.path
+        job.is_loaded = True
+        job._unread, job._totals = stored, None
+        job._stored = stored
+        job._take_header(header)
+        return job
 
-    @classmethod
-    def _of_file(cls, path: Path) -> Self:
-        from hud.eval.record import run_of
+    @property
+    def runs(self) -> RunList:
+        """The finished runs; of a job that was loaded, each is read from its file when it is asked for."""
+        if self._unread is not None:
+            unread, self._unread = self._unread, None
+            unread.fill(self._runs)
+        return self._runs
+
+    @property
+    def totals(self) -> JobSummary:
+        """What the runs add up to."""
+        if self._totals is None:
+            assert self._stored is not None
+            self._totals = self._stored.totals()
+        return self._totals
+
+    def export(self, target: str | Path) -> Path:
+        """Write a job that has a file as lines of JSON (`.jsonl`), which `Job.load` reads again.
+
+        Raises:
+            StoreError: it has no file, or `target` cannot be written.
+        """
+        from hud.store.lines import write_lines
         from hud.store.reader import JobFile
 
-        def load(place: Place) -> Run:
-            with JobFile(path) as file:
-                return run_of(file.record(place[0]))
-
-        job = cls(path.stem)
-        job.path = path
-        job.is_loaded = True
-        job.runs.load = load
-        with JobFile(path) as file:
-            job._take_header(file.job())
-            for light in file.runs(state="finished"):
-                job.runs.put_place(light["place"], (light["run_id"], 0))
-            for sums in file.tasks():
-                job.totals.take(sums)
-        return job
+        if self.path is None:
+            raise StoreError(f"job {self.id} has no file: it was run with jobs_dir=False")
+        with JobFile(self.path) as file:
+            return write_lines(file, Path(target))
 
     def _take_header(self, record: dict[str, Any]) -> None:
         self.name = record.get("name", self.name)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hud.errors import StoreError
-from hud.eval.record import run_of, run_record, started_record
+from hud.eval.record import run_record, started_record
 from hud.eval.sinkfeed import SinkFeed
 from hud.plugins.events import JobFinished, JobStarted, OpenSink, Redact, RolloutFinished, RolloutStarted
 from hud.store.payload import json_text
@@ -80,14 +80,11 @@ class Observer:
         )
 
     def _load_from(self, writer: JobWriter) -> None:
-        from hud.store.reader import JobFile
+        from hud.eval.stored import StoredJob
 
-        def load(place: Place) -> Run:
-            with JobFile(writer.path) as file:
-                return run_of(file.record(place[0]))
-
+        stored = StoredJob(writer.path)
         self._job.path = writer.path
-        self._job.runs.load = load
+        self._job.runs.load, self._job.runs.load_all = stored.load, stored.load_all
 
     async def job_finished(self) -> None:
         """Write how it ended, close file and sinks, and tell the plugins."""
@@ -114,6 +111,7 @@ class Observer:
             await self._close_sinks()
             if self._writer is not None:
                 await self._writer.close()
+                self._load_from(self._writer)
             await self._host.job_finished(
                 JobFinished(
                     job_id=job.id,

@@ -52,3 +52,27 @@ def find_job(reference: str | Path, base: Path | None = None) -> Path:
 
 def _literal(name: str) -> str:
     return "".join(f"[{c}]" if c in "*?[" else c for c in name)
+
+
+def find_run(reference: str, base: Path | None = None) -> tuple[Path, str]:
+    """Return the job file and the id of a rollout, given as its id or the beginning of one.
+
+    Raises:
+        StoreError: none or several match; lists them.
+    """
+    from hud.store.reader import JobFile
+
+    found: list[tuple[Path, str]] = []
+    for path in job_files(search_folders(base)):
+        try:
+            with JobFile(path) as file:
+                found += [(path, run_id) for run_id in file.beginning(reference)]
+        except StoreError:
+            continue  # a file that is no job's hides none of the others
+    if len(found) == 1:
+        return found[0]
+    if found:
+        several = ", ".join(f"{run_id} (job {path.stem[:8]})" for path, run_id in found[:8])
+        raise StoreError(f"run {reference!r} is the beginning of several: {several}")
+    where = ", ".join(map(str, search_folders(base))) or "no job folder here"
+    raise StoreError(f"no run {reference!r} in {where}; `hud eval --json` and `hud eval -v` show their ids")

@@ -23,14 +23,21 @@ _LIGHT = (
 class JobFile:
     """One job file, open for reading; a writer may go on meanwhile. Usable as a context manager.
 
+    Reads `.jsonl` too. Of a damaged file, what is whole is read, and `damage` says what SQLite said; else it is None.
+
     Raises:
         StoreError: it is missing, no job file, of a newer version, or damaged beyond reading.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._db = open_for_reading(self.path)
+        self._db, self.damage = open_for_reading(self.path)
         self._db.row_factory = sqlite3.Row
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether what is read is a copy in memory: of lines, of a damaged file, or of an older version."""
+        return not self._db.execute("PRAGMA database_list").fetchone()["file"]
 
     def close(self) -> None:
         """Close the file; safe to call twice."""
@@ -45,12 +52,9 @@ class JobFile:
         self.close()
 
     def job(self) -> dict[str, Any]:
-        """Return the job's own record: what was asked for, and how it ended once it has."""
+        """Return the job's own record: what was asked for, and how it ended once it has; else its id alone."""
         row = self._one("SELECT record FROM job")
-        if row is None:
-            raise StoreError(f"job file {self.path} has no job in it: it was cut off before the first record")
-        found: dict[str, Any] = payload.inline(json.loads(row["record"]), self._fetch)
-        return found
+        return {"job_id": self.path.stem} if row is None else self._whole(row["record"])
 
     def summary(self) -> dict[str, Any]:
         """Return counts, the mean reward and what was spent, at the same cost however long the job was."""
@@ -82,7 +86,7 @@ class JobFile:
         rows = self._all(
             "SELECT kind, at, record FROM note WHERE ?1 IS NULL OR kind = ?1 ORDER BY id", [kind]
         )
-        return [{**dict(row), "record": json.loads(row["record"])} for row in rows]
+        return [{**dict(row), "record": self._whole(row["record"])} for row in rows]
 
     def runs(
         self,
@@ -101,6 +105,11 @@ class JobFile:
     def finished(self) -> set[str]:
         """Return the ids of the finished rollouts."""
         return {row["run_id"] for row in self._all("SELECT run_id FROM rollout WHERE state = 'finished'")}
+
+    def beginning(self, reference: str) -> list[str]:
+        """Return the ids of rollouts that begin with `reference`, nine at most."""
+        sql = "SELECT run_id FROM rollout WHERE substr(run_id, 1, ?) = ? LIMIT 9"
+        return [row["run_id"] for row in self._all(sql, [len(reference), reference])]
 
     def resolve(self, reference: str) -> str:
         """Return the one run id that begins with `reference`.
@@ -126,7 +135,7 @@ class JobFile:
         row = self._one("SELECT id, state, attempt, record FROM rollout WHERE run_id = ?", [run_id])
         if row is None:
             raise StoreError(f"no run {run_id!r} in job {self.path.stem}")
-        found: dict[str, Any] = payload.inline(json.loads(row["record"]), self._fetch)
+        found = self._whole(row["record"])
         found["state"] = row["state"]
         if steps:
             found["steps"] = list(self._steps(row["id"], row["attempt"], 0))
@@ -167,18 +176,19 @@ class JobFile:
             [row, attempt, first],
         )
         for block in blocks:
-            for number, line in enumerate(self._lines(block["data"]), block["first"]):
+            try:
+                lines = payload.unpack(block["data"])
+            except (zlib.error, UnicodeDecodeError) as exc:
+                yield {
+                    "kind": "step",
+                    "source": "system",
+                    "error": f"steps are damaged in the job file: {exc}",
+                }
+                continue
+            for number, line in enumerate(lines, block["first"]):
                 if number >= first:
                     step = json.loads(line)
                     yield payload.inline(step, self._fetch) if payload.REFERENCE in line else step
-
-    def _lines(self, data: bytes) -> list[str]:
-        try:
-            return payload.unpack(data)
-        except (zlib.error, UnicodeDecodeError) as exc:
-            raise StoreError(
-                f"job file {self.path} is damaged: a block of steps cannot be unpacked ({exc})"
-            ) from exc
 
     def attempts(self, run_id: str) -> list[dict[str, Any]]:
         """Return the records of a rollout's lost tries."""
@@ -187,7 +197,7 @@ class JobFile:
             "WHERE run_id = ? ORDER BY attempt.attempt",
             [run_id],
         )
-        return [payload.inline(json.loads(row["record"]), self._fetch) for row in rows]
+        return [self._whole(row["record"]) for row in rows]
 
     def state(self, run_id: str) -> dict[str, Any] | None:
         """Return what a rollout's agent left in its workspaces, by their names; None where nothing was kept."""
@@ -205,6 +215,14 @@ class JobFile:
             found = payload.inline(json.loads(row["reply"]), self._fetch)
         return found
 
+    def _whole(self, text: str) -> dict[str, Any]:
+        """Return a record with what was kept aside of it."""
+        try:
+            found: dict[str, Any] = payload.inline(json.loads(text), self._fetch)
+        except ValueError as exc:
+            raise StoreError(f"job file {self.path} is damaged: a record is no JSON ({exc})") from exc
+        return found
+
     def _fetch(self, key: bytes) -> tuple[bytes, str]:
         row = self._one("SELECT data, mime, packed FROM blob WHERE hash = ?", [key])
         if row is None:
@@ -215,7 +233,19 @@ class JobFile:
         try:
             return self._db.execute(sql, values).fetchall()
         except sqlite3.DatabaseError as exc:
-            raise StoreError(f"job file {self.path} is damaged: {exc}") from exc
+            if self.damage is not None or isinstance(exc, sqlite3.OperationalError):
+                raise StoreError(f"job file {self.path} cannot be read: {exc}") from exc
+            self._rescue(exc)
+            return self._all(sql, values)
+
+    def _rescue(self, why: sqlite3.DatabaseError) -> None:
+        """Go on with a copy of what is whole; rows keep their ids in it."""
+        from hud.store.opening import open_damaged
+
+        self._db.close()
+        self.damage = str(why)
+        self._db = open_damaged(self.path, why)
+        self._db.row_factory = sqlite3.Row
 
     def _one(self, sql: str, values: Sequence[Any] = ()) -> sqlite3.Row | None:
         rows = self._all(sql, values)

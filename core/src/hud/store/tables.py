@@ -348,3 +348,21 @@ class JobTables:
                 (key, mime, int(packed), zlib.compress(data) if packed else data),
             )
         return key
+
+
+def tally(db: sqlite3.Connection) -> None:
+    """Make the sums of a file anew from its rollouts."""
+    db.execute("DELETE FROM tally")
+    db.execute(
+        "INSERT INTO tally SELECT slug, min(place), count(reward), coalesce(sum(reward >= ?), 0), "
+        "count(*) - count(reward), coalesce(sum(reward), 0.0), coalesce(sum(reward * reward), 0.0), "
+        "coalesce(sum(seconds), 0.0), sum(steps), sum(prompt_tokens), sum(completion_tokens), sum(cost_usd) "
+        "FROM rollout WHERE state = 'finished' GROUP BY slug",
+        (PASSING,),
+    )
+    db.execute("DELETE FROM total")
+    db.execute(
+        "INSERT INTO total SELECT 1, coalesce(sum(graded), 0), coalesce(sum(errors), 0), "
+        "coalesce(sum(reward_sum), 0.0), coalesce(sum(steps), 0), coalesce(sum(prompt_tokens), 0), "
+        "coalesce(sum(completion_tokens), 0), sum(cost_usd) FROM tally"
+    )
