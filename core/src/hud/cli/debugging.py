@@ -44,14 +44,13 @@ def debug(prepared: Prepared) -> int:
         from hud.environment.service import serving
         from hud.eval.deadlines import PHASES, Deadlines
         from hud.eval.options import Options
-        from hud.eval.retries import Retries
         from hud.eval.rollout import rollout
         from hud.runtime.local import LocalRuntime
 
         options = Options(
             deadlines=Deadlines(**dict.fromkeys(PHASES, A_DAY_S)),
             limits=prepared.options["limits"],
-            retries=Retries(infrastructure=0),
+            retries=0,
         )
         stop.attach()
         async with serving(env, author=author):

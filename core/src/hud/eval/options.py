@@ -9,7 +9,7 @@ from hud.errors import ConfigError, TasksetError
 from hud.eval.budget import Budget
 from hud.eval.deadlines import SLACK_S, Deadlines
 from hud.eval.limits import Limits
-from hud.eval.retries import Retries
+from hud.eval.retries import RETRIES, Retries
 from hud.types.task import Task
 
 if TYPE_CHECKING:
@@ -30,15 +30,21 @@ class Options:
 
     deadlines: Deadlines = field(default_factory=Deadlines)
     limits: Limits = field(default_factory=Limits)
-    retries: Retries = field(default_factory=Retries)
+    retries: int | Retries = RETRIES
     rollout_timeout: float | None = None
     budget: Budget | None = None
     keep_state: bool = True
     verdict_cache: bool = True
 
     def __post_init__(self) -> None:
+        Retries.of(self.retries)
         if self.rollout_timeout is not None and not self.rollout_timeout > 0:
             raise ConfigError(f"rollout_timeout={self.rollout_timeout!r} must be seconds above 0")
+
+    @property
+    def retry(self) -> Retries:
+        """How often what failed is tried again, by class."""
+        return Retries.of(self.retries)
 
     @property
     def seconds(self) -> float | None:
@@ -49,7 +55,7 @@ class Options:
     @property
     def hard_bound_s(self) -> float:
         """Seconds after which a rollout that is still not over is abandoned."""
-        total = self.deadlines.total(self.retries.total + 1)
+        total = self.deadlines.total(self.retry.total + 1)
         return total if self.seconds is None else min(total, self.seconds + self.deadlines.release + SLACK_S)
 
 

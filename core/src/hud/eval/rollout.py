@@ -148,7 +148,7 @@ class Rollout:
         meter = self.run.meter
         job = None if meter is None else meter.parent
         spent = job is not None and job.exhausted is not None
-        return not spent and self.options.retries.allows(failure, self.run.attempts)
+        return not spent and self.options.retry.allows(failure, self.run.attempts)
 
     async def _elsewhere(self) -> None:
         """Let the placement drive the whole rollout, and take the run it returns for ours."""

@@ -387,7 +387,7 @@ class JobSession:
             "hard_bound_s": self.options.hard_bound_s,
             "max_concurrent": self._max_concurrent,
             "limit": self._limit,
-            "retries": self.options.retries.model_dump(),
+            "retries": self.options.retry.model_dump(),
             "rollout_timeout": self.options.rollout_timeout,
             "deadlines": self.options.deadlines.model_dump(),
             "limits": self.options.limits.model_dump(exclude_none=True),
