@@ -185,10 +185,12 @@ async def test_replay_makes_the_recorded_calls_again(
         assert (await taskset.run(worse)).reward == 0.0
     assert Pad.written == ["3", "3"]
     tools = [step for step in job.runs[0].trace.steps if isinstance(step, ToolStep)]
-    assert [(step.result.text, step.extra) for step in tools] == [
-        ("1 lines", {}),
-        ("no tool 'erase' here; there is: write", {"differs": True}),
-    ]
+    assert [step.result.text for step in tools] == ["1 lines", "there is no tool 'erase'; there are: write"]
+    assert tools[0].extra == {}
+    assert tools[1].extra["differs"].startswith("failed now, not then")
+    told = job.runs[0].trace.extra["replay"]
+    assert (told["of"], told["calls"], told["differences"]) == (recorded.runs[0].trace_id, 2, 1)
+    assert (told["first"]["step"], told["first"]["tool"], told["first"]["recorded"]) == (3, "erase", "done")
 
 
 async def test_replay_says_what_it_lacks(live: Environment) -> None:

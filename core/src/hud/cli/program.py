@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "models": ("hud.cli.models:models", "Show which models can be reached from here, and what they cost."),
     "logs": ("hud.cli.logs:logs", "Print what a rollout's environment wrote."),
     "regrade": ("hud.cli.regrade:regrade", "Grade a job's stored answers and files again, without an agent."),
+    "replay": ("hud.cli.replay:replay", "Make a rollout's tool calls again and report what differs."),
     "reap": ("hud.cli.reap:reap", "Remove what killed runs left behind; never what belongs to a living one."),
     "plugins": ("hud.cli.plugins:plugins", "List, show, check and create plugins."),
     "doctor": ("hud.cli.doctor:doctor", "Look for what keeps hud from working here, and say how to mend it."),

@@ -6,8 +6,7 @@ import asyncio
 import json
 import sys
 from contextlib import redirect_stdout
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -50,6 +49,7 @@ def regrade(
     Ends with 0 when every rollout was graded again, 1 when some were not, 2 when the command is wrong.
     """
     from hud.cli.eval_request import words
+    from hud.cli.kept_source import rows_today
     from hud.eval.budget import Budget
     from hud.eval.regrade import regrade as grade_again
     from hud.store.finding import find_job
@@ -57,7 +57,7 @@ def regrade(
     path = find_job(job).resolve()
     results = sys.stdout
     with redirect_stdout(sys.stderr):
-        taskset, place = _today(path, source, runtime)
+        taskset, place = rows_today(path, source, runtime)
         outcome = asyncio.run(
             grade_again(
                 path,
@@ -75,33 +75,6 @@ def regrade(
     else:
         _show(outcome)
     return 0 if outcome.complete else 1
-
-
-def _today(path: Path, source: str | None, runtime: str | None) -> tuple[Any, Any]:
-    """Return the rows as they are now, and the placement, both as the job asked for them."""
-    from hud.cli.eval_request import EvalRequest
-    from hud.cli.preparation import rows_of, runtime_of
-    from hud.cli.resuming import enter_folder
-    from hud.errors import UsageError
-    from hud.plugins.hudfile import load_hudfile
-    from hud.store.reader import JobFile
-
-    with JobFile(path) as file:
-        record = file.job()
-    kept = (record.get("options") or {}).get("request") or {}
-    chosen: dict[str, Any] = {}
-    if source is not None:
-        source = str(Path(source).resolve())
-    else:
-        source = kept.get("source") or record.get("source")
-        chosen = {name: kept[name] for name in ("template", "template_args") if kept.get(name)}
-    if source is None:
-        raise UsageError(f"job {path.stem} does not say where its tasks are; name the place with --source")
-    if kept.get("folder"):
-        enter_folder(Path(kept["folder"]), path.stem)
-    load_hudfile()
-    rows = rows_of(EvalRequest(source=source, agent="regrade", **chosen))
-    return rows, runtime_of(runtime if runtime is not None else kept.get("runtime"))
 
 
 def _show(outcome: Regraded) -> None:

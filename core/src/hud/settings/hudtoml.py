@@ -87,6 +87,8 @@ class Project:
     limits: dict[str, float] = field(default_factory=dict)
     budget: list[str] = field(default_factory=list)
     """[limits] budget: what a whole job may spend, as `hud eval --budget` takes it."""
+    replay_ignore: list[str] = field(default_factory=list)
+    """[replay] ignore: what `hud replay` does not compare."""
     eval: dict[str, Any] = field(default_factory=dict)
     agents: dict[str, dict[str, Any]] = field(default_factory=dict)
     sinks: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -204,6 +206,7 @@ def _read(path: Path, prefix: tuple[str, ...]) -> Project:
         redact=RedactTable(**checked.get("redact", {})),
         limits=limits,
         budget=[budget] if isinstance(budget, str) else budget,
+        replay_ignore=checked.get("replay", {}).get("ignore", []),
         eval=checked.get("eval", {}),
         agents=checked.get("agents", {}),
         sinks=checked.get("sinks", {}),
@@ -245,6 +248,7 @@ def _schema() -> Any:
         runtime=table(default=text(), env=named(route)),
         plugins=table(disable=texts, enable=texts, autoload=flag, strict=flag, requires=texts),
         prices=named(price),
+        replay=table(ignore=texts),
         sinks=named(anything),
         redact=table(patterns=patterns, keys=texts, env=texts),
         limits=table(
