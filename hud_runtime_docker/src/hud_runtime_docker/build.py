@@ -96,13 +96,17 @@ class BuiltImage:
 
 @dataclass(slots=True)
 class Plan:
-    """What a request comes to: the Dockerfile's text, the context, and the digest of all that goes in."""
+    """What a request comes to: the Dockerfile's text, the context, and digests of all that goes in.
+
+    `project` is the digest of the source alone, the same on every base.
+    """
 
     request: BuildRequest
     text: str
     context: BuildContext
     lines: list[str]
     digest: str
+    project: str
 
     @property
     def generated(self) -> bool:
@@ -118,20 +122,16 @@ def plan(request: BuildRequest) -> Plan:
     """
     own = request.own_dockerfile
     context = BuildContext.of(request.folder, own, ignore=own or dockerfile.OWN)
-    if own is not None:
-        text = (request.folder / own).read_text(encoding="utf-8")
-        lines: list[str] = []
-    else:
-        lines = requirements.requirements_of(request.folder)
-        text = _generated(request, lines)
-    parts = [
-        text,
-        context.digest(),
-        *sorted(f"{key}={value}" for key, value in request.build_args.items()),
-        *(_installed_identities(lines) if own is None else ()),
-    ]
-    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()
-    return Plan(request, text, context, lines, digest)
+    lines = requirements.requirements_of(request.folder)
+    text = _generated(request, lines) if own is None else (request.folder / own).read_text(encoding="utf-8")
+    source = [context.digest(), *_installed_identities(lines)]
+    arguments = sorted(f"{key}={value}" for key, value in request.build_args.items())
+    digest = _hash([text, *arguments, *source])
+    return Plan(request, text, context, lines, digest, _hash(source))
+
+
+def _hash(parts: Iterable[str]) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 def _generated(request: BuildRequest, lines: list[str]) -> str:
@@ -176,10 +176,11 @@ def _installed_identities(lines: Iterable[str]) -> list[str]:
     return [bundle.identity(name) for name in names if bundle.editable_source(name) is not None]
 
 
-def find_built(engine: Engine, digest: str) -> BuiltImage | None:
-    """Return the image that was built from exactly this, or None. Blocks."""
+def find_built(engine: Engine, digest: str, label: str = manifest.DIGEST) -> BuiltImage | None:
+    """Return the newest image that was built from exactly this, or None. Blocks."""
     with engine_errors(engine.base_url):
-        found = engine.api.images(filters={"label": f"{manifest.DIGEST}={digest}"})
+        found = engine.api.images(filters={"label": f"{label}={digest}"})
+    found.sort(key=lambda image: image["Created"], reverse=True)
     if not found:
         return None
     labels = found[0].get("Labels") or {}
@@ -207,7 +208,7 @@ async def build(engine: Engine, request: BuildRequest, say: Say) -> BuiltImage:
     finally:
         stop.set()
     told = await _served_by(engine, image, request, say) if request.check else None
-    labels = {manifest.DIGEST: planned.digest}
+    labels = {manifest.DIGEST: planned.digest, manifest.PROJECT: planned.project}
     if told is not None:
         labels[manifest.MANIFEST] = json.dumps(told, separators=(",", ":"), sort_keys=True)
     tags = request.tags or (

@@ -15,6 +15,8 @@ MANIFEST = "hud.manifest"
 """`{env: {name, version}, capabilities: [{name, protocol}], tasks: [{id, description, args}]}`."""
 DIGEST = "hud.source"
 """A digest of everything the image was made of."""
+PROJECT = "hud.project"
+"""A digest of the project alone, whatever base and arguments it was built with."""
 
 
 def manifest_of(client: Any, tasks: list[dict[str, Any]]) -> dict[str, Any]:

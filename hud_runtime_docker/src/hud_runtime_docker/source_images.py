@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hud.errors import UnsupportedConfigError
+from hud.errors import HudError, UnsupportedConfigError
 from hud.runtime.select import declaration_of
 
 if TYPE_CHECKING:
@@ -26,11 +26,13 @@ class SourceImages:
         self._base = base
         self._port = port
         self._built: dict[Path, str] = {}
+        self._failed: dict[Path, HudError] = {}
         self._turn = asyncio.Lock()
 
     def forget(self) -> None:
         """Look at the sources again: a job has one image for all of its rollouts, the next may have another."""
         self._built.clear()
+        self._failed.clear()
 
     async def image_for(self, task: Task) -> str:
         """Return the image of `task`'s environment, built where there is none of the same content.
@@ -41,8 +43,15 @@ class SourceImages:
         """
         source = self._source or self._declared(task)
         async with self._turn:  # holds: one build at a time, and none twice
+            if source in self._failed:
+                raise self._failed[source]
             if source not in self._built:
-                self._built[source] = await self._build(source)
+                try:
+                    self._built[source] = await self._build(source)
+                except HudError as error:
+                    if not error.retryable:
+                        self._failed[source] = error  # the next row of the job need not wait for it again
+                    raise
             return self._built[source]
 
     def _declared(self, task: Task) -> Path:
@@ -55,11 +64,18 @@ class SourceImages:
         )
 
     async def _build(self, source: Path) -> str:
-        from hud_runtime_docker.build import BuildRequest, build, image_name, plan
+        from hud_runtime_docker import manifest
+        from hud_runtime_docker.build import BuildRequest, build, find_built, image_name, plan
 
         request = BuildRequest(source, base=self._base, port=self._port)
-        digest = (await asyncio.to_thread(plan, request)).digest
-        request.tags = (f"{REPOSITORY}/{image_name(request.folder.name)}:{digest[:12]}",)
+        planned = await asyncio.to_thread(plan, request)
+        if self._base is None:
+            known = await self._engine.run(
+                lambda: find_built(self._engine, planned.project, manifest.PROJECT)
+            )
+            if known is not None:  # by hand, perhaps on another base
+                return known.id
+        request.tags = (f"{REPOSITORY}/{image_name(request.folder.resolve().name)}:{planned.digest[:12]}",)
         return (await build(self._engine, request, _say)).id
 
 

@@ -143,6 +143,11 @@ class Placements:
         if isinstance(runtime, str):
             if "://" in runtime:
                 return self._once(runtime, lambda: self._from_url(runtime))
+            route = self._project().route(task.env)
+            if (
+                route is not None and route.use == runtime
+            ):  # said twice: the route's image and options hold as well
+                return self._of_kind(runtime, task, route.options, _config(route.config()))
             return self._of_kind(runtime, task, {}, None)
         if not (callable(runtime) or isinstance(runtime, Delegate)):
             raise UsageError(
