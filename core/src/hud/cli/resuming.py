@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import click
 
@@ -27,6 +28,8 @@ _WORDS = frozenset({"task_ids", "budget", "tags"})
 def kept_request(request: EvalRequest) -> dict[str, Any]:
     """Return what is kept of a request with its job: its words, and the folder they hold in."""
     kept = {field.name: getattr(request, field.name) for field in fields(request)}
+    # An address may carry a token; HUD_TOKEN gives it again.
+    kept["runtime"] = _without_token(request.runtime)
     return {"folder": str(Path.cwd())} | {
         name: str(value) if name in _PLACES and value is not None else value
         for name, value in kept.items()
@@ -66,6 +69,14 @@ def resumed_request(
     return EvalRequest(
         **{**words, **{k: v for k, v in given.items() if k != "config"}}, resume=path, only=only, force=force
     )
+
+
+def _without_token(runtime: str | None) -> str | None:
+    if runtime is None or "?" not in runtime:
+        return runtime
+    parts = urlsplit(runtime)
+    left = [(key, value) for key, value in parse_qsl(parts.query) if key != "token"]
+    return parts._replace(query=urlencode(left)).geturl()
 
 
 def enter_folder(folder: Path, job_id: str) -> None:
