@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,6 +61,15 @@ async def test_a_background_process_that_holds_the_output_does_not_hold_the_comm
     assert (await client.run("until pgrep -xc sleep; do :; done")).stdout.endswith("1\n")
 
 
+@pytest.fixture(params=["whole", "sftp"])
+async def files(request: pytest.FixtureRequest, capability: Capability) -> AsyncIterator[SSHClient]:
+    """A client that moves files our own way, and one that takes the server for any other."""
+    params = {**capability.params, "whole_files": request.param == "whole"}
+    made = await SSHClient.connect(replace(capability, params=params))
+    yield made
+    await made.close()
+
+
 async def test_tells_apart_how_commands_end(client: SSHClient) -> None:
     assert (await client.run("no-such-program")).how == "not_found"
     killed = await client.run("kill -9 $$")
@@ -77,49 +88,102 @@ async def test_output_is_bounded_and_keeps_both_ends(capability: Capability) -> 
     assert len(result.stdout) < 11_000
 
 
-async def test_binary_output_and_odd_bytes_come_through(client: SSHClient) -> None:
+async def test_binary_output_and_odd_bytes_come_through(files: SSHClient) -> None:
     content = bytes(range(256)) * 5000
-    await client.write_bytes("deep/er/blob", content)
-    assert await client.read_bytes("deep/er/blob") == content
-    assert (await client.run("sha256sum < deep/er/blob | cut -c1-8; printf 'a\\0b\\377'")).stdout.endswith(
+    await files.write_bytes("deep/er/blob", content)
+    assert await files.read_bytes("deep/er/blob") == content
+    assert (await files.run("sha256sum < deep/er/blob | cut -c1-8; printf 'a\\0b\\377'")).stdout.endswith(
         "a\0b\ufffd"
     )
 
 
-async def test_uploads_and_downloads_files_and_folders(client: SSHClient, tmp_path: Path) -> None:
+async def test_uploads_and_downloads_files_and_folders(files: SSHClient, tmp_path: Path) -> None:
     (tmp_path / "tree" / "sub").mkdir(parents=True)
     (tmp_path / "tree" / "sub" / "big").write_bytes(os.urandom(9_000_000))
-    await client.upload(tmp_path / "tree", "copy")
-    await client.run(
+    await files.upload(tmp_path / "tree", "copy")
+    await files.run(
         "ln -s /etc/passwd copy/out; ln -s sparse copy/link; truncate -s 5000000 copy/sparse; echo x >> copy/sparse",
         check=True,
     )
-    await client.download("copy", tmp_path / "back")
+    await files.download("copy", tmp_path / "back")
     back = tmp_path / "back"
     assert (back / "sub" / "big").read_bytes() == (tmp_path / "tree" / "sub" / "big").read_bytes()
     assert (back / "sparse").read_bytes() == bytes(5_000_000) + b"x\n"
     assert (back / "link").is_symlink(), "a link is copied as a link, never what it points to"
     assert not (back / "out").exists()
-    await client.download("copy/sub/big", tmp_path / "one")
+    await files.download("copy/sub/big", tmp_path / "one")
     assert (tmp_path / "one").stat().st_size == 9_000_000
-
-
-async def test_file_errors_are_the_systems(client: SSHClient) -> None:
-    await client.run("mkdir folder; echo x > secret; chmod 000 secret; mkfifo pipe")
+    (tmp_path / "into").mkdir()
+    await files.download("copy/sub/big", tmp_path / "into")
+    assert (tmp_path / "into" / "big").stat().st_size == 9_000_000
+    await files.upload(tmp_path / "one", "copy/sub")
+    assert (await files.run("stat -c %s copy/sub/one")).stdout == "9000000\n"
     with pytest.raises(FileNotFoundError):
-        await client.read_bytes("absent")
+        await files.download("copy/absent", tmp_path / "absent")
+    assert not (tmp_path / "absent").exists()
+
+
+async def test_many_files_at_once(files: SSHClient) -> None:
+    contents = {f"many/{number}": os.urandom(300_000 + number) for number in range(12)}
+    await asyncio.gather(*(files.write_bytes(path, content) for path, content in contents.items()))
+    assert await asyncio.gather(*(files.read_bytes(path) for path in contents)) == list(contents.values())
+
+
+async def test_a_file_given_up_in_the_middle_does_not_disturb_the_next(files: SSHClient) -> None:
+    await files.run("head -c 30000000 /dev/zero > large; echo small > small", check=True)
+    for _ in range(5):
+        reading = asyncio.ensure_future(files.read_bytes("large"))
+        await files.run("true")
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+        assert await files.read_text("small") == "small\n"
+    with pytest.raises(TimeoutError):
+        await files.read_bytes("large", timeout_s=0.001)
+    assert await files.read_text("small") == "small\n"
+
+
+async def test_a_file_that_shrinks_while_it_is_read_is_an_error_or_what_it_was(client: SSHClient) -> None:
+    await client.run("head -c 60000000 /dev/zero > changing; echo small > small", check=True)
+    for _ in range(3):
+        shrinking = asyncio.ensure_future(
+            client.run("truncate -s 10 changing; truncate -s 60000000 changing")
+        )
+        with contextlib.suppress(SSHConnectionError):
+            assert len(await client.read_bytes("changing")) in (10, 60_000_000)
+        await shrinking
+        assert await client.read_text("small") == "small\n"
+
+
+async def test_more_than_the_disk_is_refused(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "ws", limits={"disk": "1m"})
+    (capability,) = await workspace.start()
+    client = await SSHClient.connect(capability)
+    try:
+        with pytest.raises(OSError, match="too large"):
+            await client.write_bytes("large", bytes(2_000_000))
+        await client.write_bytes("small", bytes(1000))
+        assert await client.read_bytes("small") == bytes(1000)
+    finally:
+        await client.close()
+        await workspace.stop()
+
+
+async def test_file_errors_are_the_systems(files: SSHClient) -> None:
+    await files.run("mkdir folder; echo x > secret; chmod 000 secret; mkfifo pipe")
+    with pytest.raises(FileNotFoundError):
+        await files.read_bytes("absent")
     with pytest.raises(IsADirectoryError):
-        await client.read_bytes("folder")
+        await files.read_bytes("folder")
     with pytest.raises(PermissionError):
-        await client.read_bytes("secret")
+        await files.read_bytes("secret")
     with pytest.raises(OSError, match="pipe"):
-        await client.read_bytes("pipe")
+        await files.read_bytes("pipe")
 
 
-async def test_an_odd_name_is_a_name(client: SSHClient) -> None:
-    await client.write_text("a 'b'\n$c", "content")
-    assert await client.listdir() == ["a 'b'\n$c"]
-    assert await client.read_text("a 'b'\n$c") == "content"
+async def test_an_odd_name_is_a_name(files: SSHClient) -> None:
+    await files.write_text("a 'b'\n$c", "content")
+    assert await files.listdir() == ["a 'b'\n$c"]
+    assert await files.read_text("a 'b'\n$c") == "content"
 
 
 async def test_refuses_a_server_with_another_host_key(capability: Capability) -> None:

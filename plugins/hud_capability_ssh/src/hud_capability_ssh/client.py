@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import secrets
 import shlex
@@ -18,6 +19,7 @@ from hud.capability.interfaces import CommandResult
 from hud_capability_ssh.client_command import ClientCommand
 from hud_capability_ssh.errors import CommandFailedError, SSHConnectionError
 from hud_capability_ssh.shell_session import SSHShellSession
+from hud_capability_ssh.whole_files import WholeFiles
 
 if TYPE_CHECKING:
     from hud.capability.interfaces import StreamOpener
@@ -55,6 +57,11 @@ class SSHClient:
         self._opener = opener
         self._conn: asyncssh.SSHClientConnection | None = None
         self._sftp: asyncssh.SFTPClient | None = None
+        ours = capability.params.get("whole_files")
+        self._whole: WholeFiles | None = WholeFiles(self) if ours else None
+        self._bulk: WholeFiles | None = (
+            WholeFiles(self) if ours else None
+        )  # so that no small file waits for it
         self._connecting = asyncio.Lock()
         self._sessions: set[SSHShellSession] = set()
         self._closed = False
@@ -139,7 +146,7 @@ class SSHClient:
                 compression_algs=None,
                 encryption_algs=list(ENCRYPTION),
                 window=4 << 20,
-                max_pktsize=128 << 10,
+                max_pktsize=256 << 10,
                 keepalive_interval=15,
                 keepalive_count_max=4,
                 tcp_keepalive=False,
@@ -255,13 +262,24 @@ class SSHClient:
 
     async def read_bytes(self, path: str, *, timeout_s: float | None = None) -> bytes:
         """Return a file's content; `FileNotFoundError`, `IsADirectoryError`, `PermissionError` as the OS says."""
+        if self._whole is not None:
+            async with asyncio.timeout(timeout_s):
+                return await self._read_whole(self._whole, path)
         with _os_errors(path):
             async with asyncio.timeout(timeout_s), (await self.sftp()).open(self.at(path), "rb") as file:
                 size = (await file.stat()).size or 0
                 if size > LARGEST_READ:
-                    raise OSError(27, f"{size} bytes are too many to read at once; use download", path)
+                    raise _too_large(path)
                 content: bytes = await (file.read(size) if size else file.read())
                 return content
+
+    async def _read_whole(self, files: WholeFiles, path: str) -> bytes:
+        try:
+            return await files.read(self.at(path), LARGEST_READ)
+        except OSError as error:
+            if error.errno == errno.EFBIG:
+                raise _too_large(path) from None
+            raise
 
     async def read_text(self, path: str, *, timeout_s: float | None = None) -> str:
         """Return a file's content as UTF-8, undecodable bytes replaced."""
@@ -270,6 +288,10 @@ class SSHClient:
     async def write_bytes(self, path: str, content: bytes, *, timeout_s: float | None = None) -> None:
         """Write a file, making its folder where it is missing."""
         at = self.at(path)
+        if self._whole is not None:
+            async with asyncio.timeout(timeout_s):
+                await self._whole.write(at, content)
+            return
         with _os_errors(path):
             async with asyncio.timeout(timeout_s):
                 sftp = await self.sftp()
@@ -293,14 +315,29 @@ class SSHClient:
 
     async def upload(self, local: str | Path, remote: str, *, recurse: bool = True) -> None:
         """Copy a file, or a folder with all below it, into the workspace."""
+        source, at = Path(local), self.at(remote)
+        if self._bulk is not None and _is_file(source):
+            try:
+                await self._bulk.upload(source, at)
+            except IsADirectoryError:
+                await self._bulk.upload(source, f"{at}/{source.name}")
+            return
         with _os_errors(remote):
             await (await self.sftp()).put(str(local), self.at(remote), recurse=recurse, preserve=False)
 
     async def download(self, remote: str, local: str | Path, *, recurse: bool = True) -> None:
         """Copy a file, or a folder with all below it, out of the workspace.
 
-        Links are copied as links, never followed; those with an absolute target are left out.
+        Links in a folder are copied as links, never followed; those with an absolute target are left out.
         """
+        if self._bulk is not None:
+            try:
+                await self._bulk.download(self.at(remote), _target(Path(local), remote))
+            except OSError as error:
+                if error.errno != errno.EISDIR or error.filename != self.at(remote):
+                    raise
+            else:
+                return
         with _os_errors(remote):
             await (await self.sftp()).get(
                 self.at(remote),
@@ -334,6 +371,21 @@ class SSHClient:
             return await conn.forward_remote_port("127.0.0.1", inside_port, host, port)
         except asyncssh.ChannelListenError as error:
             raise PermissionError(13, f"the workspace allows no listener on port {inside_port}") from error
+
+
+def _is_file(path: Path) -> bool:
+    return path.is_file()
+
+
+def _target(local: Path, remote: str) -> Path:
+    """Return where a file is copied to: into `local` where that is a folder."""
+    return local / PurePosixPath(remote).name if local.is_dir() else local
+
+
+def _too_large(path: str) -> OSError:
+    return OSError(
+        errno.EFBIG, f"more than {LARGEST_READ} bytes are too many to read at once; use download", path
+    )
 
 
 def _leave_out_links(error: BaseException) -> None:

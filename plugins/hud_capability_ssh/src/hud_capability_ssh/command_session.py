@@ -10,7 +10,7 @@ import signal
 import struct
 import termios
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from asyncssh.constants import EXTENDED_DATA_STDERR
 from asyncssh.stream import SSHServerStreamSession
 
 from hud.errors import SandboxError
+from hud_capability_ssh import transfers
 from hud_capability_ssh.spec import BASH
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class CommandSession(SSHServerStreamSession[bytes]):
     """Its command starts once the channel is open; files (sftp, scp) are the library's own."""
 
     def __init__(self, workspace: Served, files: Callable[[Any], Any]) -> None:
-        super().__init__(lambda *_: None, files, 3, True)
+        super().__init__(self._transfer, files, 3, True)
         self._workspace = workspace
         self._events = asyncio.get_running_loop()
         self._terminal: tuple[str, int, int] | None = None
@@ -65,7 +66,7 @@ class CommandSession(SSHServerStreamSession[bytes]):
         return True
 
     def subsystem_requested(self, subsystem: str) -> bool:
-        self._serves_files = subsystem == "sftp"
+        self._serves_files = subsystem in ("sftp", transfers.SUBSYSTEM)
         self._serves_changes = subsystem == CHANGES
         return self._serves_files or self._serves_changes
 
@@ -82,6 +83,9 @@ class CommandSession(SSHServerStreamSession[bytes]):
             return
         self._channel.set_write_buffer_limits(high=4 * CHUNK)
         self._workspace.own(self._tell_changes() if self._serves_changes else self._run())
+
+    def _transfer(self, reader: Any, writer: Any, _: Any) -> Awaitable[None]:
+        return transfers.serve(reader, writer, self._workspace)
 
     async def _tell_changes(self) -> None:
         """Answer the subsystem that lists changed files: one JSON text, and the end."""

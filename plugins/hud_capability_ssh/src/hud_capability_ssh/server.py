@@ -91,7 +91,7 @@ class Server:
             keepalive_interval=KEEPALIVE_S,
             keepalive_count_max=4,
             window=4 << 20,
-            max_pktsize=128 << 10,
+            max_pktsize=256 << 10,
             tcp_keepalive=False,
         )
         self.port = self._acceptor.get_port()

@@ -168,6 +168,7 @@ class Workspace:
             isolation="bwrap" if self.engine == "bubblewrap" else self.engine,
         )
         self._capability.params["output_bytes"] = self.limits.output_bytes
+        self._capability.params["whole_files"] = True
         if self.tracker is not None:
             self._capability.params["tracks_files"] = True
         return [self._capability]
