@@ -67,6 +67,30 @@ for turn in range(4):
 """
 
 
+# One more capability than a shell, and a picture in the prompt.
+RICH = """
+from hud.environment import Environment, Mount
+
+env = Environment("work")
+workspace = env.workspace("ws", mounts=[Mount("ro", {programs!r}, "/opt/agents")])
+
+def lucky(times: int) -> str:
+    "Return the lucky number, so many times over."
+    return "4711 " * times
+
+env.tools(lucky)
+PICTURE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+
+@env.template()
+async def write_note():
+    answer = yield [{{"role": "user", "content": [
+        {{"type": "text", "text": "Which number is lucky? The picture says why."}},
+        {{"type": "image", "data": PICTURE, "mimeType": "image/png"}},
+    ]}}]
+    yield 1.0 if "4711" in answer else 0.0
+"""
+
+
 def says_the_word(ask: Ask) -> Turn:
     found = re.findall(r"Reply with the word (\w+)", "\n".join(m.text for m in ask.messages))
     return Turn(found[-1] if found else "Nothing to do.")
@@ -98,9 +122,9 @@ def stand_in(tmp_path: Path) -> Path:
     return folder
 
 
-async def run_with(programs: Path, tmp_path: Path, agent: Any, *, count: int = 1) -> Job:
+async def run_with(programs: Path, tmp_path: Path, agent: Any, *, count: int = 1, env: str = ENV) -> Job:
     source = tmp_path / "env.py"
-    source.write_text(ENV.format(programs=str(programs)))
+    source.write_text(env.format(programs=str(programs)))
     (tmp_path / "ws").mkdir(exist_ok=True)
     tasks = [Task(env="work", id="write_note", slug=f"note-{n}") for n in range(count)]
     return await Taskset("work", tasks).run(agent, runtime=LocalRuntime(source))
@@ -222,6 +246,43 @@ async def test_the_real_programs_do_a_task(
         assert "the-real-key" not in json.dumps(run.trace.model_dump(mode="json"))
 
 
+@pytest.mark.registry
+@pytest.mark.slow
+@pytest.mark.timeout(500)
+@pytest.mark.parametrize(
+    ("kind", "model", "binary"),
+    [
+        ("claude_cli", "claude-sonnet-5", "claude"),
+        ("codex_cli", "gpt-5.4", "codex"),
+        ("gemini_cli", "gemini-3.1-pro-preview", "gemini"),
+        ("opencode_cli", "some-local-model", "opencode"),
+    ],
+)
+@pytest.mark.anyio
+async def test_pictures_and_other_capabilities_reach_the_program(
+    kind: str, model: str, binary: str, real: Path, tmp_path: Path
+) -> None:
+    def respond(ask: Ask) -> Turn:
+        if ask.results:
+            return Turn(f"It is {ask.results[-1].text}")
+        names = [name for name in ask.tools if name.endswith("lucky")]
+        return Turn("I ask.", [Call(names[0], {"times": 2})]) if names else Turn("There is no tool.")
+
+    async with ModelServer(respond, key="the-real-key") as server:
+        url = server.openai_url if kind in ("codex_cli", "opencode_cli") else server.url
+        program = f"/opt/agents/node_modules/.bin/{binary}"
+        agent = create_agent(kind, model=model, base_url=url, api_key="the-real-key", program=program)
+        run = (await run_with(real, tmp_path, agent, env=RICH)).runs[0]
+        assert (run.error, run.reward) == (None, 1.0)
+        [tool] = [step for step in run.trace.steps if isinstance(step, ToolStep)]
+        assert tool.call.name.endswith("lucky")
+        assert "4711 4711" in tool.result.text
+        sent = [ask for ask in server.asks if any(name.endswith("lucky") for name in ask.tools)]
+        shown = any(message.images for ask in sent for message in ask.messages)
+        named = any("image-1.png" in message.text for ask in sent for message in ask.messages)
+        assert named if kind == "claude_cli" else shown
+
+
 FINISH = "echo COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT"
 
 
@@ -235,7 +296,7 @@ def mini(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("mini") / "venv"
     subprocess.run([uv, "venv", "-q", "--relocatable", "--python", python, folder], check=True, timeout=60)
     packages = ["mini-swe-agent", "mcp"]
-    command = [uv, "pip", "install", "-q", "--python", folder / "bin/python", *packages]
+    command = [uv, "pip", "install", "-q", "--python", str(folder / "bin/python"), *packages]
     subprocess.run(command, check=True, timeout=300)
     folder.parent.chmod(0o755)
     return folder

@@ -74,6 +74,15 @@ async def test_functions_become_tools_with_schemas_and_answers() -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.slow
+async def test_a_pause_longer_than_servers_hold_an_idle_connection_breaks_nothing() -> None:
+    async with served(add) as client:
+        assert (await client.call_tool("add", {"a": 1})).text == "3"
+        await asyncio.sleep(7)  # uvicorn's default is 5 s; a model may think for minutes
+        assert (await client.call_tool("add", {"a": 2})).text == "4"
+
+
+@pytest.mark.anyio
 async def test_a_function_that_blocks_stalls_nobody() -> None:
     def block() -> str:
         """Block for a while."""

@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -193,8 +193,8 @@ class Offer:
     notes: list[str] = field(default_factory=list)
 
 
-async def capability_tools(client: Any) -> Offer:
-    """Open every capability that some plugin can make tools of, and return their tools.
+async def capability_tools(client: Any, *, without: Collection[str] = ()) -> Offer:
+    """Open every capability that some plugin can make tools of, and return their tools; none of families `without`.
 
     A tool's name is qualified (`name__tool`) where two capabilities offer the same one. A capability that no
     installed plugin speaks is left out and noted.
@@ -210,6 +210,8 @@ async def capability_tools(client: Any) -> Offer:
     registry = current_host().registry
     found: list[tuple[str, Tool]] = []
     for capability in bindings:
+        if capability.family in without:
+            continue
         try:
             kind = registry.capability_for(capability.protocol)
         except PluginNotInstalledError as error:

@@ -10,7 +10,9 @@ from pydantic import Field
 
 from hud.agents.prices import usage_of
 from hud.types import AgentStep, MCPToolCall, MCPToolResult, ToolStep
-from hud_agent_cli.program import CLIAgent, CLIConfig, Invocation, Reader
+from hud_agent_cli.images import looked_at
+from hud_agent_cli.program import CLIAgent, CLIConfig, Inside, Invocation, Reader
+from hud_agent_cli.relay import NAME
 
 if TYPE_CHECKING:
     from hud.eval.run import Run
@@ -38,23 +40,29 @@ class ClaudeCLIAgent(CLIAgent[ClaudeCLIConfig]):
     binary: ClassVar[str] = "claude"
     package: ClassVar[str] = "@anthropic-ai/claude-code"
 
-    def invocation(self, prompt: str, url: str, token: str, home: str) -> Invocation:
+    def invocation(self, prompt: str, at: Inside) -> Invocation:
         """Return how to start it: the prompt on standard input, events as JSON lines."""
         config = self.config
         words = ["-p", "--output-format", "stream-json", "--verbose", "--model", config.model]
         words += ["--permission-mode", config.permission_mode]
         if config.allowed_tools:
-            words += ["--allowedTools", ",".join(config.allowed_tools)]
+            ours = [f"mcp__{NAME}"] if at.tools is not None else []
+            words += ["--allowedTools", ",".join([*config.allowed_tools, *ours])]
         if config.system_prompt:
             words += ["--append-system-prompt", config.system_prompt]
         if config.max_steps > 0:
             words += ["--max-turns", str(config.max_steps)]
         if config.reasoning_effort is not None:
             words += ["--effort", config.reasoning_effort]
+        files = {}
+        if at.tools is not None:
+            server = {"type": "http", "url": at.tools, "headers": at.tools_headers}
+            files[f"{at.home}/tools.json"] = json.dumps({"mcpServers": {NAME: server}})
+            words += ["--strict-mcp-config", "--mcp-config", f"{at.home}/tools.json"]
         env = {
-            "ANTHROPIC_BASE_URL": url,
-            "ANTHROPIC_API_KEY": token,
-            "CLAUDE_CONFIG_DIR": home,
+            "ANTHROPIC_BASE_URL": at.url,
+            "ANTHROPIC_API_KEY": at.token,
+            "CLAUDE_CONFIG_DIR": at.home,
             "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
             "DISABLE_AUTOUPDATER": "1",
             "IS_SANDBOX": "1",
@@ -62,7 +70,7 @@ class ClaudeCLIAgent(CLIAgent[ClaudeCLIConfig]):
             "ANTHROPIC_SMALL_FAST_MODEL": config.model,
             "ANTHROPIC_DEFAULT_HAIKU_MODEL": config.model,
         }
-        return Invocation(words, env, prompt)
+        return Invocation(words, env, looked_at(prompt, at.images), files)
 
     def reader(self, run: Run) -> Reader:
         """Return what reads its `stream-json` events."""

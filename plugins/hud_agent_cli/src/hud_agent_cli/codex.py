@@ -10,7 +10,8 @@ from pydantic import Field
 
 from hud.agents.prices import usage_of
 from hud.types import AgentStep, MCPToolCall, MCPToolResult, ToolStep
-from hud_agent_cli.program import CLIAgent, CLIConfig, Invocation, Reader
+from hud_agent_cli.program import CLIAgent, CLIConfig, Inside, Invocation, Reader
+from hud_agent_cli.relay import NAME
 
 if TYPE_CHECKING:
     from hud.eval.run import Run
@@ -35,7 +36,7 @@ class CodexCLIAgent(CLIAgent[CodexCLIConfig]):
     binary: ClassVar[str] = "codex"
     package: ClassVar[str] = "@openai/codex"
 
-    def invocation(self, prompt: str, url: str, token: str, home: str) -> Invocation:
+    def invocation(self, prompt: str, at: Inside) -> Invocation:
         """Return how to start it: a home of its own whose provider is the proxy, events as JSON lines."""
         config = self.config
         settings = [
@@ -48,14 +49,21 @@ class CodexCLIAgent(CLIAgent[CodexCLIConfig]):
             ),
             "[model_providers.hud]",
             'name = "hud"',
-            f'base_url = "{url}/v1"',
+            f'base_url = "{at.url}/v1"',
             'env_key = "HUD_MODEL_TOKEN"',
             'wire_api = "responses"',
         ]
-        words = ["exec", "--json", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", "-"]
+        if at.tools is not None:
+            settings += [
+                f"[mcp_servers.{NAME}]",
+                f"url = {json.dumps(at.tools)}",
+                'bearer_token_env_var = "HUD_TOOLS_TOKEN"',
+            ]
+        words = ["exec", "--json", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox"]
+        words += [word for path in at.images for word in ("--image", path)] + ["-"]
         text = f"{config.system_prompt}\n\n{prompt}" if config.system_prompt else prompt
-        env = {"CODEX_HOME": home, "HUD_MODEL_TOKEN": token}
-        return Invocation(words, env, text, {f"{home}/config.toml": "\n".join(settings) + "\n"})
+        env = {"CODEX_HOME": at.home, "HUD_MODEL_TOKEN": at.token, "HUD_TOOLS_TOKEN": at.tools_token}
+        return Invocation(words, env, text, {f"{at.home}/config.toml": "\n".join(settings) + "\n"})
 
     def reader(self, run: Run) -> Reader:
         """Return what reads its `--json` events."""
@@ -92,11 +100,22 @@ class CodexReader(Reader):
                 str(item.get("aggregated_output") or ""), error=failed, call_id=call.id
             )
             self.run.record(ToolStep(call=call, result=result))
+        elif kind == "mcp_tool_call":
+            self._tool(item)
         elif kind == "file_change":
             call = MCPToolCall("apply_patch", {"changes": item.get("changes")}, str(item.get("id", "")))
             failed = item.get("status") == "failed"
             result = MCPToolResult.of_text(str(item.get("status") or ""), error=failed, call_id=call.id)
             self.run.record(ToolStep(call=call, result=result))
+
+    def _tool(self, item: Mapping[str, Any]) -> None:
+        call = MCPToolCall(str(item.get("tool")), item.get("arguments") or {}, str(item.get("id", "")))
+        error = (item.get("error") or {}).get("message")
+        content = (item.get("result") or {}).get("content") or []
+        result = MCPToolResult.of_text(str(error or ""), error=True, call_id=call.id)
+        if error is None:
+            result = MCPToolResult(list(content), item.get("status") == "failed", call_id=call.id)
+        self.run.record(ToolStep(call=call, result=result))
 
     def _usage(self, usage: Mapping[str, Any]) -> None:
         counted = usage_of(

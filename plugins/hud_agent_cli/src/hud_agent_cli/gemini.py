@@ -10,7 +10,9 @@ from pydantic import Field
 
 from hud.agents.prices import usage_of
 from hud.types import AgentStep, MCPToolCall, MCPToolResult, ToolStep
-from hud_agent_cli.program import CLIAgent, CLIConfig, Invocation, Reader
+from hud_agent_cli.images import looked_at
+from hud_agent_cli.program import CLIAgent, CLIConfig, Inside, Invocation, Reader
+from hud_agent_cli.relay import NAME
 
 if TYPE_CHECKING:
     from hud.eval.run import Run
@@ -33,7 +35,7 @@ class GeminiCLIAgent(CLIAgent[GeminiCLIConfig]):
     binary: ClassVar[str] = "gemini"
     package: ClassVar[str] = "@google/gemini-cli"
 
-    def invocation(self, prompt: str, url: str, token: str, home: str) -> Invocation:
+    def invocation(self, prompt: str, at: Inside) -> Invocation:
         """Return how to start it: a home of its own, the prompt on standard input, events as JSON lines."""
         config = self.config
         settings: dict[str, Any] = {
@@ -42,13 +44,19 @@ class GeminiCLIAgent(CLIAgent[GeminiCLIConfig]):
             "privacy": {"usageStatisticsEnabled": False},
             "telemetry": {"enabled": False},
         }
+        if at.tools is not None:
+            server = {"httpUrl": at.tools, "headers": at.tools_headers, "trust": True}
+            settings["mcpServers"] = {NAME: server}
         if config.max_steps > 0:
             settings["model"] = {"maxSessionTurns": config.max_steps}
         words = ["--model", config.model, "--approval-mode", "yolo", "--skip-trust"]
         words += ["--output-format", "stream-json", "--prompt", ""]
-        env = {"GEMINI_CLI_HOME": home, "GEMINI_API_KEY": token, "GOOGLE_GEMINI_BASE_URL": url}
+        if at.images:
+            words += ["--include-directories", at.home]
+        env = {"GEMINI_CLI_HOME": at.home, "GEMINI_API_KEY": at.token, "GOOGLE_GEMINI_BASE_URL": at.url}
         text = f"{config.system_prompt}\n\n{prompt}" if config.system_prompt else prompt
-        return Invocation(words, env, text, {f"{home}/.gemini/settings.json": json.dumps(settings)})
+        files = {f"{at.home}/.gemini/settings.json": json.dumps(settings)}
+        return Invocation(words, env, looked_at(text, at.images, "@"), files)
 
     def reader(self, run: Run) -> Reader:
         """Return what reads its `stream-json` events."""

@@ -10,7 +10,8 @@ from pydantic import Field
 
 from hud.agents.prices import usage_of
 from hud.types import AgentStep, MCPToolCall, MCPToolResult, ToolStep
-from hud_agent_cli.program import PREFIX, CLIAgent, CLIConfig, Invocation, Reader
+from hud_agent_cli.images import looked_at
+from hud_agent_cli.program import PREFIX, CLIAgent, CLIConfig, Inside, Invocation, Reader
 from hud_agent_cli.served import dialect_of
 
 if TYPE_CHECKING:
@@ -49,16 +50,16 @@ class MiniSWEAgent(CLIAgent[MiniSWEConfig]):
         """Return the dialect of the model's inventor."""
         return dialect_of(self.config.model, self.config.base_url)
 
-    def invocation(self, prompt: str, url: str, token: str, home: str) -> Invocation:
+    def invocation(self, prompt: str, at: Inside) -> Invocation:
         """Return how to start it: all it is told lies in a file, the key in a variable."""
         config = self.config
         provider, ending = PROVIDERS[self.route.dialect.name]
         own: dict[str, Any] = {
-            "run": {"task": prompt},
-            "agent": {"output_path": f"{home}/trajectory.json", "cost_limit": 0.0},
+            "run": {"task": looked_at(prompt, at.images)},
+            "agent": {"output_path": f"{at.home}/trajectory.json", "cost_limit": 0.0},
             "model": {
                 "model_name": f"{provider}/{config.model}",
-                "model_kwargs": {"api_base": f"{url}{ending}"},
+                "model_kwargs": {"api_base": f"{at.url}{ending}"},
                 "cost_tracking": "ignore_errors",
             },
         }
@@ -68,16 +69,18 @@ class MiniSWEAgent(CLIAgent[MiniSWEConfig]):
             own["agent"]["system_template"] = config.system_prompt
         if config.reasoning_effort is not None:
             own["model"]["model_kwargs"]["reasoning_effort"] = config.reasoning_effort
-        words = ["--yolo", "--exit-immediately", "--output", f"{home}/trajectory.json"]
-        words += ["--config", "mini.yaml", "--config", f"{home}/own.yaml"]
+        words = ["--yolo", "--exit-immediately", "--output", f"{at.home}/trajectory.json"]
+        words += ["--config", "mini.yaml", "--config", f"{at.home}/own.yaml"]
         env = {
-            f"{provider.upper()}_API_KEY": token,
+            f"{provider.upper()}_API_KEY": at.token,
             "MSWEA_CONFIGURED": "true",
-            "MSWEA_GLOBAL_CONFIG_DIR": home,
+            "MSWEA_GLOBAL_CONFIG_DIR": at.home,
             "MSWEA_SILENT_STARTUP": "1",
             "LITELLM_LOCAL_MODEL_COST_MAP": "True",
         }
-        return Invocation(words, env, "", {f"{home}/own.yaml": json.dumps(own)}, f"{home}/trajectory.json")
+        return Invocation(
+            words, env, "", {f"{at.home}/own.yaml": json.dumps(own)}, f"{at.home}/trajectory.json"
+        )
 
     def reader(self, run: Run) -> Reader:
         """Return what reads its trajectory."""

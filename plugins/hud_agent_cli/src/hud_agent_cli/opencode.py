@@ -10,7 +10,8 @@ from pydantic import Field
 
 from hud.agents.prices import usage_of
 from hud.types import AgentStep, MCPToolCall, MCPToolResult, ToolStep
-from hud_agent_cli.program import CLIAgent, CLIConfig, Invocation, Reader
+from hud_agent_cli.program import CLIAgent, CLIConfig, Inside, Invocation, Reader
+from hud_agent_cli.relay import NAME
 from hud_agent_cli.served import dialect_of
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ PROVIDERS = {
     "openai-chat": ("@ai-sdk/openai-compatible", "/v1"),
 }
 """The client that OpenCode carries for each dialect, and what it expects at the end of an address."""
+
+SEES = {"modalities": {"input": ["text", "image"], "output": ["text"]}}
 
 
 class OpenCodeCLIConfig(CLIConfig):
@@ -44,7 +47,7 @@ class OpenCodeCLIAgent(CLIAgent[OpenCodeCLIConfig]):
         """Return the dialect of the model's inventor."""
         return dialect_of(self.config.model, self.config.base_url)
 
-    def invocation(self, prompt: str, url: str, token: str, home: str) -> Invocation:
+    def invocation(self, prompt: str, at: Inside) -> Invocation:
         """Return how to start it: a home of its own whose one provider is the proxy, events as JSON lines."""
         config = self.config
         package, ending = PROVIDERS[self.route.dialect.name]
@@ -60,25 +63,32 @@ class OpenCodeCLIAgent(CLIAgent[OpenCodeCLIConfig]):
                 "hud": {
                     "npm": package,
                     "name": "hud",
-                    "options": {"baseURL": f"{url}{ending}", "apiKey": token},
-                    "models": {config.model: {"name": config.model}},
+                    "options": {"baseURL": f"{at.url}{ending}", "apiKey": at.token},
+                    "models": {config.model: {"name": config.model, "attachment": True, **SEES}},
                 }
             },
         }
+        if at.tools is not None:
+            server = {"type": "remote", "url": at.tools, "headers": at.tools_headers, "oauth": False}
+            settings["mcp"] = {NAME: server}
         if config.max_steps > 0:
             settings["agent"] = {"build": {"steps": config.max_steps}}
         env = {
-            "OPENCODE_CONFIG": f"{home}/opencode.json",
+            "OPENCODE_CONFIG": f"{at.home}/opencode.json",
             "OPENCODE_DISABLE_AUTOUPDATE": "1",
             "OPENCODE_DISABLE_LSP_DOWNLOAD": "1",
             "OPENCODE_DISABLE_MODELS_FETCH": "1",
-            **{f"XDG_{name}_HOME": f"{home}/{name.lower()}" for name in ("CACHE", "CONFIG", "DATA", "STATE")},
+            **{
+                f"XDG_{name}_HOME": f"{at.home}/{name.lower()}"
+                for name in ("CACHE", "CONFIG", "DATA", "STATE")
+            },
         }
         words = ["run", "--format", "json", "--thinking", "--model", model]
+        words += [word for path in at.images for word in ("--file", path)]
         if config.reasoning_effort is not None:
             words += ["--variant", config.reasoning_effort]
         text = f"{config.system_prompt}\n\n{prompt}" if config.system_prompt else prompt
-        return Invocation(words, env, text, {f"{home}/opencode.json": json.dumps(settings)})
+        return Invocation(words, env, text, {f"{at.home}/opencode.json": json.dumps(settings)})
 
     def reader(self, run: Run) -> Reader:
         """Return what reads its JSON events."""

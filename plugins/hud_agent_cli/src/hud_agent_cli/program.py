@@ -8,7 +8,8 @@ import shlex
 import uuid
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic
 
@@ -19,9 +20,12 @@ from typing_extensions import TypeVar
 from hud.agents.base import Agent
 from hud.agents.loop import NO_PROMPT
 from hud.agents.routing import Route, resolve
+from hud.agents.toolset import Toolset, capability_tools, custom_tools
 from hud.agents.types import AgentConfig
 from hud.errors import AgentFault, HudError
+from hud.types import Step
 from hud_agent_cli.proxy import ModelProxy
+from hud_agent_cli.relay import relayed
 
 if TYPE_CHECKING:
     from hud.eval.run import Run
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
 INSTALL_S = 600.0
 READ_S = 5.0
 SAID_LINES = 50
+ENDINGS = {"image/png": "png", "image/jpeg": "jpg", "image/gif": "gif", "image/webp": "webp"}
 PREFIX = "/tmp/hud-agents"  # noqa: S108 - inside the workspace
 
 
@@ -40,11 +45,34 @@ class CLIConfig(AgentConfig):
     reasoning_effort: str | None = None
     program: str | None = None
     install: bool = True
+    tools: list[Any] = Field(default_factory=list, exclude=True, repr=False)
     base_url: str | None = None
     api_key: str | None = Field(default=None, exclude=True, repr=False)
 
 
 ConfigT = TypeVar("ConfigT", bound=CLIConfig, default=CLIConfig)
+
+
+@dataclass(slots=True, frozen=True)
+class Inside:
+    """What a program is given, as seen inside the workspace.
+
+    `url` is the proxy to its model, which asks for `token` as the key; `home` a folder of its own; `images` are the
+    pictures of the prompt, as files; `tools` the address of an MCP server (streamable HTTP) with the environment's
+    other capabilities, which asks for `tools_token` as a bearer token; None where it has no other.
+    """
+
+    url: str
+    token: str = field(repr=False)
+    home: str
+    images: tuple[str, ...] = ()
+    tools: str | None = None
+    tools_token: str = field(default="", repr=False)
+
+    @property
+    def tools_headers(self) -> dict[str, str]:
+        """The headers the server of tools asks for."""
+        return {"Authorization": f"Bearer {self.tools_token}"}
 
 
 @dataclass(slots=True)
@@ -119,8 +147,8 @@ class CLIAgent(Agent[ConfigT], Generic[ConfigT]):
         return made
 
     @abstractmethod
-    def invocation(self, prompt: str, url: str, token: str, home: str) -> Invocation:
-        """Return how to start it: `url` is the proxy as seen inside, `home` a folder of its own there."""
+    def invocation(self, prompt: str, at: Inside) -> Invocation:
+        """Return how to start it."""
 
     @abstractmethod
     def reader(self, run: Run) -> Reader:
@@ -133,22 +161,37 @@ class CLIAgent(Agent[ConfigT], Generic[ConfigT]):
         home = f"/tmp/hud-agent-{uuid.uuid4().hex[:12]}"  # noqa: S108 - inside the workspace
         reader = self.reader(run)
         prompt = "\n\n".join(m.text for m in run.prompt_messages if m.role != "assistant")
-        async with ModelProxy(self.route) as proxy:
-            listener = await shell.forward_remote(proxy.port)
-            try:
-                url = f"http://127.0.0.1:{listener.get_port()}"
-                start = self.invocation(prompt.strip() or NO_PROMPT, url, proxy.token, home)
-                folders = sorted({home, *(path.rpartition("/")[0] for path in start.files)})
-                await shell.run(["mkdir", "-p", *folders], check=True)
-                for path, text in start.files.items():
-                    await shell.write_text(path, text)
-                await self._run(shell, program, start, reader)
-            finally:
-                listener.close()
+        async with (
+            ModelProxy(self.route) as proxy,
+            relayed(await self._toolset(run)) as tools,
+            _inside(shell, proxy.port) as port,
+            _inside(shell, None if tools is None else tools.port) as tools_port,
+        ):
+            at = Inside(
+                url=f"http://127.0.0.1:{port}",
+                token=proxy.token,
+                home=home,
+                images=await _write_images(shell, home, run),
+                tools=None if tools is None else f"http://127.0.0.1:{tools_port}{tools.path}",
+                tools_token="" if tools is None else tools.token,
+            )
+            start = self.invocation(prompt.strip() or NO_PROMPT, at)
+            folders = sorted({home, *(path.rpartition("/")[0] for path in start.files)})
+            await shell.run(["mkdir", "-p", *folders], check=True)
+            for path, text in start.files.items():
+                await shell.write_text(path, text)
+            await self._run(shell, program, start, reader)
         if reader.failure is not None:
             raise AgentFault(f"{self.binary}: {reader.failure}")
         run.trace.stop_reason = reader.stop
         return reader.answer
+
+    async def _toolset(self, run: Run) -> Toolset:
+        """Return the tools of every capability but the shell, which the program has as its own, and custom ones."""
+        offer = await capability_tools(run.client, without=("ssh",))
+        for note in offer.notes:
+            run.record(Step(source="system", extra={"note": note}))
+        return Toolset([*offer.tools, *custom_tools(self.config.tools, run)])
 
     async def _run(self, shell: Any, program: str, start: Invocation, reader: Reader) -> None:
         command = shlex.join([program, *start.words])
@@ -203,6 +246,36 @@ class CLIAgent(Agent[ConfigT], Generic[ConfigT]):
             f"{self.binary} is not in the workspace ({why}). Mount it (mounts=[Mount('ro', FOLDER)]) and give "
             "program=PATH, put it into the image, or allow the workspace a network"
         )
+
+
+@asynccontextmanager
+async def _inside(shell: Any, port: int | None) -> AsyncIterator[int | None]:
+    """Give the workspace a port of its loopback that leads to `port` here."""
+    if port is None:
+        yield None
+        return
+    listener = await shell.forward_remote(port)
+    try:
+        yield listener.get_port()
+    finally:
+        listener.close()
+
+
+async def _write_images(shell: Any, home: str, run: Run) -> tuple[str, ...]:
+    """Write the pictures of the prompt into `home`; return their paths there."""
+    import base64
+
+    blocks = [b for m in run.prompt_messages if m.role != "assistant" for b in m.blocks]
+    pictures = [block for block in blocks if block.get("type") == "image"]
+    paths = []
+    if pictures:
+        await shell.run(["mkdir", "-p", home], check=True)
+    for number, block in enumerate(pictures, 1):
+        ending = ENDINGS.get(str(block.get("mimeType")), "png")
+        path = f"{home}/image-{number}.{ending}"
+        await shell.write_bytes(path, base64.b64decode(block["data"]))
+        paths.append(path)
+    return tuple(paths)
 
 
 async def _read_told(shell: Any, path: str, reader: Reader) -> None:

@@ -104,8 +104,10 @@ class TunnelTransport(httpx2.AsyncBaseTransport):
     """An HTTP transport whose connections `opener` opens, whatever address is asked for."""
 
     def __init__(self, opener: StreamOpener) -> None:
+        # No connection is kept: a model thinks longer than servers hold an idle one (uvicorn: 5 s), a stream does not
+        # tell that it was closed meanwhile, and a new one costs less than a millisecond.
         self._pool = httpcore2.AsyncConnectionPool(
-            network_backend=_Backend(opener), max_connections=64, keepalive_expiry=30
+            network_backend=_Backend(opener), max_connections=64, max_keepalive_connections=0
         )
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:

@@ -37,7 +37,7 @@ def parse(body: dict[str, Any], headers: Mapping[str, str], history: list[dict[s
         messages.append(Said("system", body["instructions"]))
     messages.extend(_said(item) for item in body["input"] if item.get("type") != "reasoning")
     _check_outputs(body["input"])
-    tools = {str(tool.get("name") or tool["type"]): tool for tool in body.get("tools") or []}
+    tools = dict(_declared(body.get("tools") or []))
     schema = ((body.get("text") or {}).get("format") or {}).get("schema")
     return Ask(
         "openai-responses",
@@ -49,6 +49,16 @@ def parse(body: dict[str, Any], headers: Mapping[str, str], history: list[dict[s
         headers,
         schema=schema,
     )
+
+
+def _declared(tools: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield tools by name; one in a namespace is called `namespace.name`."""
+    for tool in tools:
+        if tool.get("type") != "namespace":
+            yield str(tool.get("name") or tool["type"]), tool
+            continue
+        for inner in tool.get("tools") or []:
+            yield f"{tool['name']}.{inner['name']}", {**inner, "namespace": tool["name"]}
 
 
 def _said(item: Mapping[str, Any]) -> Said:
@@ -126,6 +136,8 @@ def _call_item(call: Call, ask: Ask) -> dict[str, Any]:
     if native is None:
         text = given if isinstance(given, str) else json.dumps(given)
         item = {"type": "function_call", "name": call.name, "arguments": text}
+        if namespace := declared.get("namespace"):
+            item |= {"name": call.name.removeprefix(f"{namespace}."), "namespace": namespace}
         return {**item, "id": f"fc_{uuid4().hex[:20]}", "call_id": call_id, "status": "completed"}
     arguments = dict(given) if isinstance(given, Mapping) else {}
     head = {
