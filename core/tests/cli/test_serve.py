@@ -32,7 +32,7 @@ def _serving(folder: Path, *words: str, **options: Any) -> Iterator[tuple[subpro
     ) as process:
         assert process.stdout is not None
         try:
-            line = next((line for line in process.stdout if line != "\n"), "")  # it begins a line of its own
+            line = process.stdout.readline()
             assert line.startswith("HUD_SERVE_PORT="), process.stderr.read() if process.stderr else line
             yield process, int(line.partition("=")[2])
         finally:
@@ -197,3 +197,14 @@ def test_a_factory_with_arguments_cannot_be_isolated(letters: Path) -> None:
     )
     assert done.returncode == 2
     assert "--isolate" in done.stderr
+
+
+def test_what_author_code_prints_is_kept_from_the_announcement(letters: Path) -> None:
+    with (letters / "env.py").open("a", encoding="utf-8") as file:
+        file.write("\nimport os\nprint('half a line', end='')\nos.system('echo from a child')\n")
+    with _serving(letters) as (process, _):
+        process.send_signal(signal.SIGTERM)
+        output, errors = process.communicate(timeout=60)
+    assert output == ""
+    assert "half a line" in errors
+    assert "from a child" in errors

@@ -47,7 +47,8 @@ def serve(
     """Serve the environment of MODULE until Ctrl-C.
 
     MODULE is a file (env.py), a folder, env:attribute, or pkg.module:factory. HUD_SERVE_PORT=PORT is printed
-    on stdout once it accepts connections. On a terminal a fresh token is made and printed once in the url.
+    on stdout once it accepts connections; what MODULE prints goes to stderr. On a terminal a fresh token is
+    made and printed once in the url.
 
     With --isolate, author code that blocks, crashes or exits ends its own session and no other.
     """
@@ -56,7 +57,7 @@ def serve(
     from hud.wire.auth import take_delivered_token
 
     _log(verbose)
-    announcer = Announcer()
+    announcer = Announcer(alone=True)
     # The token leaves the environment before author code is imported.
     token = decide_token(
         take_delivered_token(),

@@ -7,11 +7,17 @@ import sys
 
 
 class Announcer:
-    """Keeps the process's standard output from before author code was imported, which may replace or close it."""
+    """Keeps the process's standard output from before author code was imported, which may replace or close it.
 
-    def __init__(self) -> None:
+    With `alone` what author code prints goes to standard error, for a process that is all ours.
+    """
+
+    def __init__(self, *, alone: bool = False) -> None:
+        self._alone = alone
         try:
             self._output: int | None = os.dup(1)
+            if alone:
+                os.dup2(2, 1)
         except OSError:
             self._output = None
 
@@ -34,6 +40,6 @@ class Announcer:
             except (OSError, ValueError, AttributeError):
                 continue  # author code closed or replaced it
         try:
-            os.write(self._output, f"\n{text}\n".encode())
+            os.write(self._output, f"{'' if self._alone else chr(10)}{text}\n".encode())
         except OSError:
             self._output = None  # nobody reads any more
