@@ -12,11 +12,18 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from hud.errors import HudError
+from hud.eval.failures import Failure
 from hud.runtime import folders
 from hud.runtime.folders import owner_is_dead
 from hud.runtime.reaper import reap
+
+if TYPE_CHECKING:
+    from hud.store.reader import JobFile
+
+WEDGED = "every deadline had passed and its process did not answer, so its watchdog ended it"
 
 KEEPERS_S = 3.0
 """What keepers, which see the death for themselves, may take before what they guard is removed over their heads."""
@@ -34,7 +41,7 @@ def main(owner: str, how: str, *files: str) -> None:
     if how == "wedged":
         for file in files:
             with contextlib.suppress(HudError, OSError):
-                _write_ends(Path(file))
+                write_ends(Path(file))
     asyncio.run(reap(owner=owner, remote=False, within_s=REAP_S))
     _remove_folders(owner)
     # What its rollouts' processes made: they are owners of their own, and have ended with it by now.
@@ -67,8 +74,48 @@ def _folders_of(owner: str) -> list[Path]:
     return found
 
 
-def _write_ends(file: Path) -> None:
-    """Write into a wedged job's file that it was ended, and of what its rollouts in flight had failed."""
+def write_ends(file: Path) -> None:
+    """Write into a wedged job's file how it ended: what was past its bound has failed, the rest was cancelled.
+
+    Raises:
+        HudError: the file cannot be read or written; a job that goes on finds out by itself what was in flight.
+    """
+    from hud.store.reader import JobFile
+    from hud.store.writer import JobWriter
+
+    with JobFile(file) as job:
+        bound = (job.job().get("options") or {}).get("hard_bound_s")
+        running = [_ended(job, light["run_id"], bound) for light in job.runs(state="running")]
+    writer = JobWriter(file.parent, file.stem)
+    try:
+        for record in running:
+            writer.abandoned(record)
+        end = {"job_id": file.stem, "ended_at": time.time(), "cancelled": True, "ended_because": WEDGED}
+        writer.job(end)
+    finally:
+        asyncio.run(writer.close())
+
+
+def _ended(job: JobFile, run_id: str, bound: float | None) -> dict[str, Any]:
+    record = job.record(run_id)
+    record.pop("state", None)
+    now = time.time()
+    overdue = bound is not None and now - record.get("started_at", now) >= bound
+    failure = Failure(
+        "infrastructure" if overdue else "cancelled",
+        "",
+        "PhaseTimeoutError" if overdue else "CancelledError",
+        f"not over {bound:g} s after its start: {WEDGED}" if overdue else f"cut off: {WEDGED}",
+        "runtime",
+    )
+    return {
+        **record,
+        "attempts": job.attempts(run_id),
+        "reward": None,
+        "status": "error" if overdue else "cancelled",
+        "failure": failure.model_dump(exclude_none=True),
+        "ended_at": now,
+    }
 
 
 if __name__ == "__main__":
