@@ -74,3 +74,32 @@ def _of_latest_job() -> list[str]:
     except StoreError:
         pass  # a completion does without a job that cannot be read
     return []
+
+
+def jobs(incomplete: str, *, running: bool = False) -> list[str]:
+    """Return the ids of jobs kept here that begin so, newest first; no file is opened."""
+    from hud.store.finding import job_files
+    from hud.store.lock import is_locked
+
+    found = (path for path in job_files() if path.stem.startswith(incomplete))
+    return [path.stem for path in found if not running or is_locked(path)][:MOST]
+
+
+def runs(incomplete: str) -> list[str]:
+    """Return the ids of rollouts that begin so, of the newest jobs; `JOB/` gives those of one job."""
+    from hud.errors import StoreError
+    from hud.store.finding import job_files
+    from hud.store.reader import JobFile
+
+    job, slash, start = incomplete.rpartition("/")
+    found: list[str] = []
+    for path in job_files()[:20]:
+        if not path.stem.startswith(job):
+            continue
+        try:
+            with JobFile(path) as file:
+                ids = [row["run_id"] for row in file.runs(limit=MOST)]
+        except StoreError:
+            continue  # a completion does without a job that cannot be read
+        found += [f"{job}{slash}{run}" for run in ids if run.startswith(start)]
+    return found[:MOST]

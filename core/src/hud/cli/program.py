@@ -15,6 +15,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "task": ("hud.cli.task:task", "List tasks, start one by hand, grade an answer."),
     "serve": ("hud.cli.serve:serve", "Serve an environment for agents to connect to."),
     "models": ("hud.cli.models:models", "Show which models can be reached from here, and what they cost."),
+    "jobs": ("hud.cli.jobs:jobs", "List jobs, show one, follow one, stop one, remove old ones."),
+    "trace": ("hud.cli.trace:trace", "Show a rollout: prompt, steps, changed files, grade, usage."),
     "logs": ("hud.cli.logs:logs", "Print what a rollout's environment wrote."),
     "regrade": ("hud.cli.regrade:regrade", "Grade a job's stored answers and files again, without an agent."),
     "replay": ("hud.cli.replay:replay", "Make a rollout's tool calls again and report what differs."),

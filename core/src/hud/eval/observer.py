@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
+import platform
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -63,6 +65,7 @@ class Observer:
             "rows": rows,
             "options": dict(options),
             "inputs": dict(inputs or {}),
+            "process": {"pid": os.getpid(), "host": platform.node()},
             "started_at": job.started_at,
             "paused_s": job.paused_s,
             "ended_at": None,
