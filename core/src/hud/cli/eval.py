@@ -138,6 +138,18 @@ def _complete_runtime(
 @click.option(
     "--keep", type=click.Choice(["failed", "all"]), help="Keep what environments wrote, and print where."
 )
+@click.option(
+    "--state/--no-state",
+    "keep_state",
+    default=True,
+    help="Keep what agents leave in their workspaces, for hud regrade; on by default.",
+)
+@click.option(
+    "--verdict-cache/--no-verdict-cache",
+    "verdict_cache",
+    default=True,
+    help="Answer graders' questions to models from the job's file where they were asked before; on by default.",
+)
 @click.option("--fail-under", type=float, help="End with 1 when the mean reward is lower.")
 @click.option("--dry-run", is_flag=True, help="Print rows, placements and an estimate; run nothing.")
 @click.option(
@@ -216,6 +228,8 @@ def _request(ctx: click.Context, given: dict[str, Any]) -> eval_request.EvalRequ
         max_tokens=given["max_tokens"],
         max_cost_usd=given["max_cost"],
         budget=given["budget"],
+        keep_state=given["keep_state"],
+        verdict_cache=given["verdict_cache"],
         runtime=_runtime(given),
         retries=given["retries"],
         retry_on=_retry_on(given),
@@ -241,6 +255,8 @@ MAY_CHANGE = {
     "max_tokens",
     "max_cost",
     "budget",
+    "keep_state",
+    "verdict_cache",
     "retries",
     "retry_on",
     "timeout",

@@ -40,6 +40,8 @@ OPTIONS: Mapping[str, type | tuple[type, ...]] = {
     "retries": int,
     "keep": str,
     "budget": (list, str),
+    "keep_state": bool,
+    "verdict_cache": bool,
     "deadlines": dict,
 }
 

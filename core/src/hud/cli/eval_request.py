@@ -40,6 +40,8 @@ class EvalRequest:
     max_tokens: int | None = None
     max_cost_usd: float | None = None
     budget: tuple[str, ...] = ()
+    keep_state: bool = True
+    verdict_cache: bool = True
     name: str | None = None
     tags: tuple[str, ...] = ()
     seed: int | None = None

@@ -186,6 +186,8 @@ def _options(request: EvalRequest, project: Project) -> dict[str, Any]:
         "limit": request.limit,
         "limits": limits,
         "budget": Budget.of(request.budget) or Budget.of(project.budget),
+        "keep_state": request.keep_state,
+        "verdict_cache": request.verdict_cache,
         "deadlines": Deadlines(**_seconds(request, project)),
         "rollout_timeout": request.timeout,
         "retries": {"infrastructure": RETRIES if retries is None else retries, **request.retry_on},
