@@ -251,6 +251,44 @@ async def test_agents_are_kept_out_while_grading_and_let_in_at_the_next_start() 
     assert not workspace.root.exists()
 
 
+async def test_what_an_agent_runs_ends_with_its_task_on_a_placement_that_goes_on() -> None:
+    env = Environment("shared")
+    workspace = env.use(UnconfinedWorkspace())
+
+    @env.template()
+    async def task() -> Play:
+        yield "x"
+        yield 1.0
+
+    @env.template(keep_agent_processes=True)
+    async def server() -> Play:
+        yield "x"
+        yield 1.0
+
+    async with serving(env) as service:
+        first, second = service.open_session("one"), service.open_session("two")
+        await first.start("task", {})
+        cancelled = await workspace.start_as_agent("sleep 600")
+        await first.cancel()
+        await second.start("task", {})
+        assert cancelled not in workspace.agent_pids
+        await first.start("task", {})
+        shared = await workspace.start_as_agent("sleep 600")
+        await first.cancel()
+        await first.close()
+        assert shared in workspace.agent_pids, "the other session's agent is in the same place"
+        await second.grade("")
+        await second.start("server", {})
+        kept = await workspace.start_as_agent("sleep 600")
+        await second.grade("")
+        assert kept in workspace.agent_pids
+        await second.close()
+        third = service.open_session("three")
+        await third.start("task", {})
+        assert kept not in workspace.agent_pids
+        await third.close()
+
+
 async def test_a_failing_seal_gives_no_score_and_ends_the_task() -> None:
     env = Environment("unsealable")
     events: list[str] = []

@@ -77,6 +77,8 @@ class EnvironmentService:
         self._sealed = 0
         self._closed_to_agents = False
         self._open_again: asyncio.Event | None = None
+        self._ending: set[asyncio.Task[None]] = set()
+        self._stopping = False
 
     # What the wire asks.
 
@@ -199,9 +201,35 @@ class EnvironmentService:
                 await _bounded(keeper, keeper.seal(keep_agent_processes=keep_agent_processes), "seal")
             yield
         finally:
-            self._sealed -= 1
-            if self._sealed == 0 and self._open_again is not None:
-                self._open_again.set()
+            self._unsealed()
+
+    def end_agent_of(self, session: EnvironmentSession) -> None:
+        """End what the agent of a task runs that is over, and keep it out until the next start.
+
+        Not while another session has a task: its agent is in the same place. Returns at once; a start that follows
+        waits until it is done.
+        """
+        others = any(other.has_task for other in self._sessions if other is not session)
+        if self._keepers and not others and not self._stopping:
+            self._sealed += 1
+            self._closed_to_agents = True
+            ending = self.loop.create_task(self._end_agents())
+            self._ending.add(ending)
+            ending.add_done_callback(self._ending.discard)
+
+    async def _end_agents(self) -> None:
+        try:
+            for keeper in self._keepers:
+                await _bounded(keeper, keeper.seal(keep_agent_processes=False), "seal")
+        except HudError as error:
+            self.late_errors.append(error)
+        finally:
+            self._unsealed()
+
+    def _unsealed(self) -> None:
+        self._sealed -= 1
+        if self._sealed == 0 and self._open_again is not None:
+            self._open_again.set()
 
     async def unseal(self) -> None:
         """Let agents in again, once no grade runs any more."""
@@ -235,6 +263,9 @@ class EnvironmentService:
 
     async def stop(self) -> None:
         """Close every session, then run shutdown hooks and stop backings, reversed. Errors are reported."""
+        self._stopping = True  # what agents run ends with the backings
+        if self._ending:
+            await asyncio.wait(self._ending)
         async with asyncio.TaskGroup() as closing:
             for session in list(self._sessions):
                 closing.create_task(session.close())

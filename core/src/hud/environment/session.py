@@ -36,6 +36,7 @@ class EnvironmentSession:
         "_drive",
         "_grading",
         "_host",
+        "_kept_agent",
         "_service",
         "_state_host",
         "late_errors",
@@ -50,6 +51,7 @@ class EnvironmentSession:
         self._host = None if host is None else HostOnServiceLoop(host)
         self._drive: Drive | None = None
         self._grading = False
+        self._kept_agent = False
         self._closed = False
 
     @property
@@ -103,7 +105,7 @@ class EnvironmentSession:
         service = self._service
         try:
             if service.contains_agent:
-                keep = drive.template.keep_agent_processes
+                keep = self._kept_agent = drive.template.keep_agent_processes
                 async with service.sealed(keep):
                     drive.context.record(agent_processes="kept, confined" if keep else "ended")
                     drive.context.record(**await exchange_state(self._state_host, service.backings))
@@ -140,6 +142,8 @@ class EnvironmentSession:
         """End the session."""
         self._closed = True
         await self.cancel()
+        if self._kept_agent:
+            self._service.end_agent_of(self)
         self._service.forget(self)
 
     async def cleaned(self, seconds: float) -> list[str]:
@@ -164,6 +168,7 @@ class EnvironmentSession:
             self._drive = None
         drive.stop()
         self._service.release_later(drive, self, running=not drive.prompted.done() or self._grading)
+        self._service.end_agent_of(self)
 
     async def _wait_for_cleanup(self, drive: Drive) -> None:
         if not drive.ended.done():
