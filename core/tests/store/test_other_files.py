@@ -16,6 +16,7 @@ import pytest
 from hud.errors import StoreError
 from hud.eval import Job
 from hud.store import schema
+from hud.store.filesystem import network_type
 from hud.store.lines import write_lines
 from hud.store.lock import is_locked
 from hud.store.reader import JobFile
@@ -219,3 +220,61 @@ async def test_a_file_that_lies_where_nothing_can_be_written_is_read(tmp_path: P
     if done.returncode and "unshare" in done.stderr:
         pytest.skip(f"no mount namespace here: {done.stderr.strip()}")
     assert done.returncode == 0, done.stderr
+
+
+def mounts(folder: Path, kind: str) -> Path:
+    table = folder / "mountinfo"
+    point = str(folder / "shared disk").replace(" ", "\\040")
+    table.write_text(
+        "22 1 0:21 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n"
+        f"30 22 0:50 / {point} rw,relatime shared:2 master:1 - {kind} server:/export rw\n"
+    )
+    return table
+
+
+@pytest.mark.parametrize(
+    ("kind", "found"),
+    [("nfs4", "nfs4"), ("fuse.sshfs", "sshfs"), ("ext4", None), ("fuse.portal", None), ("overlay", None)],
+)
+def test_a_network_file_system_is_known_by_its_mount(tmp_path: Path, kind: str, found: str | None) -> None:
+    inside = tmp_path / "shared disk" / "project"
+    inside.mkdir(parents=True)
+    assert network_type(inside, mounts(tmp_path, kind)) == found
+    assert network_type(tmp_path, mounts(tmp_path, kind)) is None
+    assert network_type(inside, tmp_path / "none") is None
+
+
+async def test_a_job_on_a_network_file_system_is_written_elsewhere_and_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shared = tmp_path / "shared disk"
+    shared.mkdir()
+    table = mounts(tmp_path, "nfs4")
+    monkeypatch.setattr("hud.store.folder.network_type", lambda folder: network_type(folder, table))
+    for goes_on in (False, True):
+        writer = JobWriter(shared, "abc")
+        assert writer.path == tmp_path / "state" / "hud" / "jobs" / "abc.db"
+        writer.job({"job_id": "abc"})
+        await writer.finished(record(int(goes_on)))
+        await writer.close()
+        assert writer.path == shared / "abc.db"
+        assert not list((tmp_path / "state" / "hud" / "jobs").iterdir())
+        with JobFile(shared / "abc.db") as file:
+            assert len(file.finished()) == 1 + goes_on
+    told = capsys.readouterr().err
+    assert told.count("network file system (nfs4)") == 1, "said once"
+
+
+async def test_a_job_that_cannot_be_moved_stays_and_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    shared = tmp_path / "shared disk"
+    shared.mkdir()
+    table = mounts(tmp_path, "nfs4")
+    monkeypatch.setattr("hud.store.folder.network_type", lambda folder: network_type(folder, table))
+    writer = JobWriter(shared, "abc")
+    writer.job({"job_id": "abc"})
+    shared.rmdir()
+    await writer.close()
+    assert "stays in" in caplog.text
+    assert Job.load("abc").path == tmp_path / "state" / "hud" / "jobs" / "abc.db"

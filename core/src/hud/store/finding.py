@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from hud.errors import StoreError
@@ -40,7 +40,8 @@ def find_job(reference: str | Path, base: Path | None = None) -> Path:
     folders = search_folders(base)
     name = str(reference)
     exact = [f / f"{name}{SUFFIX}" for f in folders if (f / f"{name}{SUFFIX}").is_file()]
-    found = exact[:1] or sorted(p for f in folders for p in f.glob(f"{_literal(name)}*{SUFFIX}"))
+    # One job may lie in two folders: where it belongs, and where it was being written when its process was killed.
+    found = _latest(exact) or _latest(p for f in folders for p in f.glob(f"{_literal(name)}*{SUFFIX}"))
     found = found or sorted(p for f in folders for p in f.glob(f"{_literal(name)}*{LINES}"))
     if len(found) == 1:
         return found[0]
@@ -48,6 +49,14 @@ def find_job(reference: str | Path, base: Path | None = None) -> Path:
         raise StoreError(f"job {name!r} is the beginning of several: {', '.join(p.stem for p in found[:8])}")
     where = ", ".join(str(f) for f in folders) or "no job folder here"
     raise StoreError(f"no job {name!r} in {where}; `hud jobs` lists what there is")
+
+
+def _latest(paths: Iterable[Path]) -> list[Path]:
+    """Return the latest file of each job, in the order of their ids."""
+    found: dict[str, Path] = {}
+    for path in sorted(paths, key=_written):
+        found[path.stem] = path
+    return [found[stem] for stem in sorted(found)]
 
 
 def _literal(name: str) -> str:

@@ -7,6 +7,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from hud.store.filesystem import network_type
+
 _said: set[Path] = set()
 
 
@@ -31,6 +33,26 @@ def jobs_folder(base: Path | None = None) -> Path:
         _said.add(wanted)
         print(f"{wanted} cannot be written; jobs are kept in {fallback}", file=sys.stderr)
     return fallback
+
+
+def local_folder(folder: Path) -> Path:
+    """Return where to write a job whose file is to lie in `folder` at last: there, unless a network serves it.
+
+    Said once on stderr where it is elsewhere.
+    """
+    kind = network_type(folder)
+    if kind is None:
+        return folder
+    local = state_folder() / "jobs"
+    if network_type(local.parent) is not None or not _can_write(local):
+        local = Path(tempfile.mkdtemp(prefix="hud-jobs-"))
+    if folder not in _said:
+        _said.add(folder)
+        print(
+            f"{folder} is on a network file system ({kind}); jobs are written in {local} and moved when they end",
+            file=sys.stderr,
+        )
+    return local
 
 
 def search_folders(base: Path | None = None) -> list[Path]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import shutil
 import sqlite3
 import threading
 import time
@@ -12,11 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from hud.errors import StoreError
+from hud.store.folder import local_folder
+from hud.store.lines import whole_file
 from hud.store.lock import FileLock
 from hud.store.opening import open_for_writing
 from hud.store.redact import project_redactor
 from hud.store.schema import transaction
 from hud.store.tables import JobTables, Place, Redactor
+
+logger = logging.getLogger("hud.store")
 
 SUFFIX = ".db"
 
@@ -37,10 +43,14 @@ class JobWriter:
     """
 
     def __init__(self, folder: Path, job_id: str, *, redact: Redactor | None = None) -> None:
-        self.path = folder / f"{job_id}{SUFFIX}"
+        self._home = folder / f"{job_id}{SUFFIX}"
+        self.path = local_folder(folder) / f"{job_id}{SUFFIX}"
+        """Where the file is; once closed, in `folder`."""
         mask = project_redactor()
         self._lock = FileLock(self.path)
         try:
+            if self.path != self._home and self._home.exists() and not self.path.exists():
+                shutil.copyfile(self._home, self.path)  # a job that goes on
             self._db = open_for_writing(self.path)
         except BaseException:
             self._lock.release()
@@ -215,8 +225,21 @@ class JobWriter:
                 self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
                 self._db.execute("PRAGMA journal_mode = DELETE")
             self._db.close()
+            if self.path != self._home:
+                self._move()
         finally:
             self._lock.release()
+
+    def _move(self) -> None:
+        """Bring the closed file to where it belongs; where that fails it stays, and is found there."""
+        try:
+            with whole_file(self._home) as part:
+                shutil.copyfile(self.path, part)
+        except StoreError as exc:
+            logger.warning("the job stays in %s: %s", self.path, exc)
+            return
+        self.path.unlink()
+        self.path = self._home
 
 
 def _nothing() -> None:
