@@ -1,0 +1,111 @@
+"""Secrets planted in ten places of a job: in none of its file, its exports, its logs, what is printed."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sqlite3
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hud.environment import Environment
+from hud.eval import Job, LocalRuntime, Run, Taskset
+from hud.store.payload import unpack
+from hud.types import AgentStep, MCPToolCall, MCPToolResult, Task, ToolStep
+
+pytestmark = pytest.mark.anyio
+
+PLACES = (
+    "prompt",
+    "answer",
+    "step",
+    "result",
+    "error",
+    "traceback",
+    "args",
+    "info",
+    "blob",
+    "config",
+)
+FORMS = {
+    "sk-ant-api03-{}AAAAAAAAAAAAAAAAAAAAAAAAAAAA": "a provider's key",
+    "ghp_{}AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA": "a forge's token",
+    'pass"phrase\\{}': "a variable's value",
+}
+
+
+def secret(form: str, place: str) -> str:
+    return form.format(place.ljust(10, "x"))
+
+
+@pytest.mark.parametrize("form", FORMS, ids=list(FORMS.values()))
+async def test_a_secret_in_any_place_is_kept_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], form: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    secrets = {place: secret(form, place) for place in PLACES}
+    for place, value in secrets.items():
+        monkeypatch.setenv(f"PLANTED_{place.upper()}_TOKEN", value)
+    env = Environment("sky")
+    env.source_file = None
+
+    @env.template()
+    async def say(word: str) -> Any:
+        answer = yield f"Say {word}. {secrets['prompt']}"
+        yield {"score": 1.0, "info": {"said": answer, secrets["info"]: [secrets["info"]]}}
+
+    async def leaks(run: Run) -> str:
+        picture = base64.b64encode(b"\x89PNG" + secrets["blob"].encode() * 500).decode()
+        long = f"{'before ' * 2000}{secrets['step']}{' after' * 2000}"
+        run.record(AgentStep(content=long, reasoning=secrets["step"], extra={"config": secrets["config"]}))
+        call = MCPToolCall(name=secrets["result"], arguments={"command": secrets["result"]})
+        blocks = [{"type": "text", "text": secrets["result"]}]
+        blocks.append({"type": "image", "data": picture, "mimeType": "image/png"})
+        run.record(ToolStep(call=call, result=MCPToolResult(blocks), error=secrets["error"]))
+        if run.args["word"] == "raise":
+            raise ValueError(f"{secrets['error']} {secrets['traceback']}")
+        return secrets["answer"]
+
+    leaks.config = {"key": secrets["config"]}  # type: ignore[attr-defined]
+    rows = [
+        Task(
+            env="sky", id="say", slug="one", args={"word": secrets["args"]}, columns={"note": secrets["args"]}
+        ),
+        Task(env="sky", id="say", slug="two", args={"word": "raise"}),
+    ]
+    job = await Taskset("sky", rows).run(leaks, runtime=LocalRuntime(env), jobs_dir=tmp_path / "jobs")
+    assert job.path is not None
+    kept = everything(job.path)
+    Job.load(job.path).export(tmp_path / "out.jsonl")
+    kept["export"] = (tmp_path / "out.jsonl").read_bytes()
+    told = capfd.readouterr()
+    kept["printed"] = (told.out + told.err).encode()
+    for place, value in secrets.items():
+        forms = {value.encode(), json.dumps(value)[1:-1].encode(), base64.b64encode(value.encode())[4:-4]}
+        for where, data in kept.items():
+            for wanted in forms:
+                assert wanted not in data, f"the {place}'s secret is in {where}"
+    again = Job.load(job.path)
+    assert [run.reward for run in again.runs] == [run.reward for run in job.runs]
+    assert kept["export"].count(b"[redacted]") >= len(PLACES), "each place was reached"
+    assert b"before before" in kept["export"], "the rest is kept"
+
+
+def everything(path: Path) -> dict[str, bytes]:
+    """Return the bytes of a job's file, and what its compressed parts hold."""
+    db = sqlite3.connect(path)
+    try:
+        blocks = b"\n".join(
+            "\n".join(unpack(row[0])).encode() for row in db.execute("SELECT data FROM block")
+        )
+        blobs = b"\n".join(
+            zlib.decompress(data) if packed else data
+            for data, packed in db.execute("SELECT data, packed FROM blob")
+        )
+    finally:
+        db.close()
+    files = {part.name: part.read_bytes() for part in path.parent.rglob("*") if part.is_file()}
+    return {**files, "the blocks": blocks, "the blobs": blobs}
