@@ -186,6 +186,7 @@ class LocalRuntime:
             "engine": self.view,
             "root": str(zygote.project),
             "visible": [str(zygote.folder)],
+            "keep": self.keep is not None,
             "roots": zygote.roots,
         }
         folder = str(zygote.key.source.folder)

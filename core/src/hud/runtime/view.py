@@ -21,6 +21,14 @@ NOT_COPIED = frozenset({".git", ".venv", "node_modules", ".hud"})
 _FICLONE = 0x40049409
 
 
+_discarded: list[Path] = []
+
+
+def is_discarded(path: Path) -> bool:
+    """Whether what this process writes at `path` goes into a view that only it sees, and that ends with it."""
+    return any(path.is_relative_to(root) for root in _discarded)
+
+
 class ViewError(RuntimeStartError):
     """Raised when no engine can give a private view; the message names the way out."""
 
@@ -40,6 +48,8 @@ def enter_view(view: dict[str, Any], *, own_mounts: bool) -> tuple[str, Path]:
         for folder in view["uppers"]:
             try:
                 mount_overlay(view, Path(folder))
+                if not view.get("keep"):
+                    _discarded.append(root)
                 return "overlay", root
             except OSError as error:
                 refusals.append(f"overlay in {folder}: {error.strerror or error}")

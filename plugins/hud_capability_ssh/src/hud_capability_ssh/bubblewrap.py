@@ -145,6 +145,7 @@ def memory_folders(spec: SandboxSpec) -> list[str]:
     """Return the folders inside whose files are memory."""
     kinds = {mount.dst: mount.kind for mount in [*spec.system_mounts, *spec.mounts]}
     made = [spec.guest_home, "/run", *(f"{at}/shm" for at, kind in kinds.items() if kind == "dev")]
+    made += [spec.guest_path] if spec.root_in_memory else []
     return [*(at for at, kind in kinds.items() if kind == "tmpfs"), *(at for at in made if at not in kinds)]
 
 

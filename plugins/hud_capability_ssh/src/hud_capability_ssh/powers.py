@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-CHOWN, DAC_OVERRIDE, FOWNER, KILL, SETGID, SETUID = 0, 1, 3, 5, 6, 7
+CHOWN, DAC_OVERRIDE, FOWNER, KILL, SETGID, SETUID, SYS_ADMIN = 0, 1, 3, 5, 6, 7, 21
 
 
 def has(*wanted: int) -> bool:

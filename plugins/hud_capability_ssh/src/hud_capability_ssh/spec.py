@@ -38,6 +38,7 @@ class SandboxSpec:
     files: Mapping[str, bytes | Path] = field(default_factory=dict)
     host_names: tuple[str, ...] = ()
     box: Folder | None = None
+    root_in_memory: bool = False
 
     def environment(self) -> dict[str, str]:
         """Return all that a command's environment holds: an allow-list, and what the author set."""

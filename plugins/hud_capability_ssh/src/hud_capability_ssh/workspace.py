@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from hud.capability.interfaces import CommandResult
 from hud.errors import SandboxError
 from hud.types import Capability
+from hud_capability_ssh import disk
 from hud_capability_ssh.belongings import Folder, settled
 from hud_capability_ssh.limits import Limits
 from hud_capability_ssh.loops import on_loop
@@ -114,6 +115,7 @@ class Workspace:
         self._seed = None if seed is None else Path(seed)
         self._hand_over_root = hand_over_root
         self._lease: OwnerLease | None = None
+        self._disk: disk.SizedFolder | None = None
         self._server: Server | None = None
         self._keys: set[bytes] = set()
         self._sealed = self._kept = False
@@ -175,6 +177,8 @@ class Workspace:
 
     def _prepare(self) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
+        if self.isolation != "none" and disk.wanted(self.root, self.limits):
+            self._disk = disk.SizedFolder(self.root, self.limits.disk)
         if self._seed is not None:
             from hud_capability_ssh.seeds import plant
 
@@ -189,7 +193,7 @@ class Workspace:
             hand_over(self.root, *owner)
         # Whatever is planted in it, no other user of this machine can walk to it.
         self.root.chmod(0o700)
-        self._boxes.spec = replace(self._boxes.spec, owner=owner)
+        self._boxes.spec = replace(self._boxes.spec, owner=owner, root_in_memory=self._disk is not None)
 
     async def stop(self) -> None:
         """End server and sandbox, with everything inside. Safe to call twice."""
@@ -208,6 +212,9 @@ class Workspace:
             if self._key_folder is not None:
                 self._key_folder.remove()
                 self._key_folder = None
+            if self._disk is not None:
+                self._disk.close()
+                self._disk = None
             if self._lease is not None:
                 self._lease.close()
                 self._lease = None
@@ -294,7 +301,7 @@ class Workspace:
 
     async def facts(self) -> dict[str, Any]:
         """Return what is to be known of this workspace with the grade: its engine, and the files that changed."""
-        known: dict[str, Any] = {"sandbox": self.engine}
+        known: dict[str, Any] = {"sandbox": self.engine, "disk": "watched" if self._disk is None else "sized"}
         if self.tracker is not None and self.tracker.began:
             async with self._tracking:
                 known["files"] = [
