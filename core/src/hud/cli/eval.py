@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -57,6 +58,12 @@ def _complete_runtime(
     from hud.cli.completions import runtimes
 
     return runtimes(incomplete)
+
+
+def _number(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    if value is not None and value != value:
+        raise click.BadParameter("nan is no bound", ctx=ctx, param=param)
+    return value
 
 
 @click.command("eval", cls=ConfiguredCommand)
@@ -150,7 +157,12 @@ def _complete_runtime(
     default=True,
     help="Answer graders' questions to models from the job's file where they were asked before; on by default.",
 )
-@click.option("--fail-under", type=float, help="End with 1 when the mean reward is lower.")
+@click.option(
+    "--fail-under",
+    type=click.FloatRange(max=1),
+    callback=_number,
+    help="End with 1 when the mean reward is lower; at most 1.",
+)
 @click.option("--dry-run", is_flag=True, help="Print rows, placements and an estimate; run nothing.")
 @click.option(
     "--debug", is_flag=True, help="One rollout in this process, with this terminal: breakpoint() works."
@@ -164,6 +176,11 @@ def _complete_runtime(
 )
 @click.option(
     "--only", type=click.Choice(["errors"]), help="With --resume: run again what failed, and nothing else."
+)
+@click.option(
+    "--detach",
+    is_flag=True,
+    help="Run it in a process of its own, which outlives this terminal; prints the job's id.",
 )
 @click.option("--force", is_flag=True, help="With --resume: go on although the source or its rows changed.")
 @click.option("--yes", "-y", is_flag=True, help="Ask nothing.")
@@ -184,6 +201,10 @@ def evaluate(ctx: click.Context, /, **options: Any) -> int:
     below --fail-under), 2 when the command is wrong, 130 when interrupted.
     """
     request = _request(ctx, options)
+    if options["detach"]:
+        from hud.cli.detach import detach
+
+        return detach(request, sys.argv[1:])
     from hud.cli.evaluation import run
 
     return run(request)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import sys
 from contextlib import aclosing, redirect_stdout
@@ -13,12 +12,15 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 import click
 
 from hud.cli import failure
+from hud.cli.detach import Announcement
 from hud.cli.interrupts import Interrupts, handled, terminate_like_ctrl_c
 from hud.cli.preparation import Prepared, prepare
 from hud.cli.progress import progress_for
 from hud.cli.resuming import count_done, kept_request
 from hud.cli.table import closing_table, number
 from hud.cli.tally import Tally
+from hud.cli.terminal import json_text, safe
+from hud.store.lock import is_locked
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from hud.eval.run import Run
 
 TICK_S = 1.0
+ANNOUNCE_S = 0.03
 MOST_LOGS = 5
 LOG_BYTES = 16 * 1024
 
@@ -34,6 +37,7 @@ LOG_BYTES = 16 * 1024
 def run(request: EvalRequest) -> int:
     """Load what the request names, run it, print the results, and return the exit code."""
     terminate_like_ctrl_c()
+    announcement = Announcement()
     if request.debug:
         from hud.cli.debugging import debug
 
@@ -43,14 +47,14 @@ def run(request: EvalRequest) -> int:
     with redirect_stdout(sys.stderr):
         prepared = prepare(request)
         if not request.dry_run:
-            return asyncio.run(_evaluate(prepared, results))
+            return asyncio.run(_evaluate(prepared, results, announcement))
     from hud.cli.dry_run import show
 
     return show(prepared)
 
 
-async def _evaluate(prepared: Prepared, results: TextIO) -> int:
-    evaluation = Evaluation(prepared, results)
+async def _evaluate(prepared: Prepared, results: TextIO, announcement: Announcement) -> int:
+    evaluation = Evaluation(prepared, results, announcement)
     work = asyncio.ensure_future(evaluation.consume())
     interrupts = Interrupts(work, on_first=evaluation.finish, on_stop=evaluation.say_stopped)
     with handled(interrupts):
@@ -72,13 +76,14 @@ async def _evaluate(prepared: Prepared, results: TextIO) -> int:
 class Evaluation:
     """A job and what is printed of it: what it came to on `results`, everything else on stderr."""
 
-    def __init__(self, prepared: Prepared, results: TextIO) -> None:
+    def __init__(self, prepared: Prepared, results: TextIO, announcement: Announcement) -> None:
         from hud.eval.job import Job
         from hud.eval.session import JobSession
 
         request = prepared.request
         self.request = request
         self.results = results
+        self.announcement = announcement
         if request.resume is not None:
             self.job = Job.load(request.resume)
         else:
@@ -112,6 +117,7 @@ class Evaluation:
     async def consume(self) -> None:
         """Take finished runs as they come."""
         ticker = asyncio.ensure_future(self._tick())
+        announcing = asyncio.ensure_future(self._announce())
         try:
             # Closed here, not by the garbage collector: leaving the loop ends the job.
             iterator = cast("AsyncGenerator[Run, None]", self.session.iterate())
@@ -125,8 +131,17 @@ class Evaluation:
                         self._tell_of_log(run)
                     if self.request.output != "table":
                         self._print_run(run)
+            self.announcement.tell(self.job)
         finally:
             ticker.cancel()
+            announcing.cancel()
+
+    async def _announce(self) -> None:
+        """Tell who began this job with --detach that its file is there, and held by this process."""
+        while self.announcement.is_due:
+            if self.job.path is not None and is_locked(self.job.path):
+                self.announcement.tell(self.job)
+            await asyncio.sleep(ANNOUNCE_S)
 
     async def _tick(self) -> None:
         while True:
@@ -142,7 +157,7 @@ class Evaluation:
             return
         if self.request.verbosity > 1:
             tail = log.read_bytes()[-LOG_BYTES:].decode(errors="replace")
-            self.progress.note("\n".join(f"    | {line}" for line in tail.splitlines()))
+            self.progress.note("\n".join(f"    | {line}" for line in safe(tail).splitlines()))
         else:
             self._logs_told += 1
             self.progress.note(f"    its environment's output: hud logs {run.trace_id[:8]}")
@@ -150,7 +165,7 @@ class Evaluation:
     def _print_run(self, run: Run) -> None:
         from hud.eval.job import run_line
 
-        line = json.dumps(run_line(run), ensure_ascii=False)
+        line = json_text(run_line(run))
         if self.request.output == "json":
             self._lines.append((run.index, line))
         else:
@@ -174,14 +189,14 @@ class Evaluation:
         job, request = self.job, self.request
         if request.output == "json":
             dump = {**job.model_dump(runs=False), **self._notes, "interrupted": interrupted}
-            head = json.dumps(dump, ensure_ascii=False).removesuffix("}")
+            head = json_text(dump).removesuffix("}")
             if request.resume is not None and job.path is not None:
                 self._list_all(job.path)
             runs = ", ".join(line for _, line in sorted(self._lines))
             print(f'{head}, "runs": [{runs}]}}', file=self.results, flush=True)
         elif self.tally.done:
             table = closing_table(job.summary(), group=request.group, seconds=job.elapsed_seconds)
-            print(table, file=sys.stderr if request.output == "jsonl" else self.results, flush=True)
+            print(safe(table), file=sys.stderr if request.output == "jsonl" else self.results, flush=True)
         if self.failed_agents:
             click.echo(
                 f"the agent failed in {self.failed_agents} of the graded rollouts; their rewards count",
@@ -202,7 +217,7 @@ class Evaluation:
         from hud.eval.job import Job, run_line
 
         whole = Job.load(path).runs
-        self._lines = [(run.index, json.dumps(run_line(run), ensure_ascii=False)) for run in whole]
+        self._lines = [(run.index, json_text(run_line(run))) for run in whole]
 
     def exit_code(self) -> int:
         """Return 0 where every rollout was graded and the mean is high enough, else 1 and say why."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
@@ -21,7 +20,9 @@ class JobsGroup(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Take options without a command as those of `list`."""
-        if not args or (args[0].startswith("-") and args[0] not in ("-h", "--help")):
+        if not ctx.resilient_parsing and (
+            not args or (args[0].startswith("-") and args[0] not in ("-h", "--help"))
+        ):
             args = ["list", *args]
         return super().parse_args(ctx, args)
 
@@ -83,21 +84,20 @@ def listing(
     from itertools import islice
 
     from hud.cli.jobline import HEAD, job_lines
-    from hud.cli.terminal import wants_colours
+    from hud.cli.terminal import json_text, wants_colours
 
     found = (line for line in job_lines(tags=tags, name=name) if state in (None, line.state))
     lines = list(found if everything else islice(found, limit))
     if as_json:
-        click.echo(json.dumps({"jobs": [line.dump() for line in lines]}, ensure_ascii=False))
+        click.echo(json_text({"jobs": [line.dump() for line in lines]}))
     elif quiet:
         for line in lines:
             click.echo(line.id)
     elif lines:
         from hud.cli.grid import grid
 
-        click.echo(
-            grid(HEAD, [line.cells() for line in lines], right=(4, 5, 6, 7, 9), colours=wants_colours())
-        )
+        rows = [line.cells() for line in lines]
+        click.echo(grid(HEAD, rows, right=(4, 5, 6, 7, 9), colours=wants_colours()), color=True)
     else:
         click.echo("no jobs here: `hud eval tasks.py oracle` runs one", err=True)
 
@@ -109,14 +109,14 @@ def listing(
 def show(job: str, with_runs: bool, as_json: bool) -> None:
     """Show one job: its table per task, its errors, what it was asked to do."""
     from hud.cli.jobpage import job_page, page_dump
-    from hud.cli.terminal import wants_colours
+    from hud.cli.terminal import json_text, wants_colours
     from hud.store.finding import find_job
 
     path = find_job(job)
     if as_json:
-        click.echo(json.dumps(page_dump(path, with_runs=with_runs), ensure_ascii=False))
+        click.echo(json_text(page_dump(path, with_runs=with_runs)))
         return
-    click.echo(job_page(path, colours=wants_colours(), with_runs=with_runs))
+    click.echo(job_page(path, colours=wants_colours(), with_runs=with_runs), color=True)
 
 
 jobs.add_command(show, "get")

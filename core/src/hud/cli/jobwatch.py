@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from hud.cli.failure import INTERRUPTED
 from hud.cli.jobline import JobLine, job_lines, money, read_line
 from hud.cli.table import closing_table, duration, number
 from hud.cli.terminal import is_terminal, one_line, safe
@@ -27,16 +28,15 @@ def watch_job(reference: str | None) -> int:
     """Follow a job to its end and print its table; see `hud jobs watch --help`."""
     path = _chosen(reference)
     line = read_line(path)
-    say(f"job {line.id}  {one_line(line.name, 60)}  {line.state}")
-    with contextlib.closing(_Following(path)) as following:
-        try:
+    try:
+        say(f"job {line.id}  {one_line(line.name, 60)}  {line.state}")
+        with contextlib.closing(_Following(path)) as following:
             while (line := following.look()).is_running:
                 time.sleep(LOOK_EVERY_S)
-        except KeyboardInterrupt:
-            following.close()
-            say(f"no longer watching; the job goes on: hud jobs watch {line.id[:8]}")
-            return 130
-    return _told(line)
+        return _told(line)
+    except KeyboardInterrupt:
+        say(f"no longer watching; the job goes on: hud jobs watch {line.id[:8]}")
+        return INTERRUPTED
 
 
 def stop_job(reference: str, *, now: bool, wait: bool) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from hud.cli.table import duration, number
 from hud.cli.tally import Tally
+from hud.cli.terminal import safe
 
 if TYPE_CHECKING:
     from hud.eval.run import Run
@@ -56,11 +57,14 @@ def summary_line(tally: Tally, running: int) -> str:
 
 def told(run: Run, *, with_traceback: bool) -> str:
     """Return one finished rollout in one line, and the author's own frames below it where something raised."""
-    line = run_line(run)
+    line = safe(run_line(run))
     failure = run.failure
     if not with_traceback or failure is None:
         return line
-    below = [*(failure.traceback or "").strip().splitlines(), *(f"hint: {hint}" for hint in failure.hints)]
+    below = [
+        *safe(failure.traceback or "").strip().splitlines(),
+        *(f"hint: {safe(h)}" for h in failure.hints),
+    ]
     return "\n".join([line, *(f"    {text}" for text in below)])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -24,6 +25,12 @@ def safe(text: object) -> str:
     if not _UNSAFE.search(text):
         return text
     return _UNSAFE.sub(lambda found: _PICTURES.get(ord(found[0]), "\ufffd"), text)
+
+
+def json_text(value: Any) -> str:
+    """Return JSON that is safe to print too: letters of any script as they are, control characters escaped."""
+    text = json.dumps(value, ensure_ascii=False)
+    return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text) if _UNSAFE.search(text) else text
 
 
 def one_line(text: object, width: int) -> str:

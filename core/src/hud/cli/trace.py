@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -48,7 +47,7 @@ def trace(run: str, follow: bool, full: bool, as_json: bool) -> int:
     }
     for kind, record in _events(path, run_id, follow=follow):
         for text in tell[kind](record):
-            click.echo(text)
+            click.echo(text, color=True)  # click would take our colours out, which were asked for
     return 0
 
 
@@ -137,12 +136,13 @@ def _events(path: Path, run_id: str, *, follow: bool) -> Iterator[tuple[str, dic
 
 
 def _as_json(path: Path, run_id: str, *, follow: bool) -> int:
+    from hud.cli.terminal import json_text
     from hud.store.reader import JobFile
 
     if follow:
         for kind, record in _events(path, run_id, follow=True):
-            click.echo(json.dumps({"event": kind, **record}, ensure_ascii=False))
+            click.echo(json_text({"event": kind, **record}))
         return 0
     with JobFile(path) as file:
-        click.echo(json.dumps(file.record(run_id), ensure_ascii=False))
+        click.echo(json_text(file.record(run_id)))
     return 0
