@@ -33,7 +33,8 @@ def rescued(path: Path) -> sqlite3.Connection | None:
         with transaction(db):
             for table in _TABLES:
                 _copy(old, db, table, bound)
-            _copy_attempts(old, db)
+            for table in ("attempt", "state", "verdict"):
+                _copy_keyed(old, db, table)
             _rebuild_steps(db)
             tally(db)
         found = db.execute("SELECT 1 FROM rollout UNION SELECT 1 FROM job").fetchone()
@@ -93,10 +94,13 @@ def _beyond(old: sqlite3.Connection, get: str, damaged: int, bound: int) -> int 
     return None
 
 
-def _copy_attempts(old: sqlite3.Connection, db: sqlite3.Connection) -> None:
+def _copy_keyed(old: sqlite3.Connection, db: sqlite3.Connection, table: str) -> None:
+    """Copy a table without row ids up to its first damaged page."""
+    columns = [row[1] for row in db.execute(f"PRAGMA table_info({table})")]
+    put = f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * len(columns))})"  # noqa: S608 - constants
     with contextlib.suppress(sqlite3.DatabaseError):
-        for row in old.execute("SELECT rollout, attempt, record FROM attempt"):
-            db.execute("INSERT OR IGNORE INTO attempt (rollout, attempt, record) VALUES (?, ?, ?)", row)
+        for row in old.execute(f"SELECT {', '.join(columns)} FROM {table}"):  # noqa: S608 - constants
+            db.execute(put, row)
 
 
 def _rebuild_steps(db: sqlite3.Connection) -> None:
