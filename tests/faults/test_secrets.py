@@ -63,7 +63,9 @@ async def test_a_secret_in_any_place_is_kept_nowhere(
         run.record(AgentStep(content=long, reasoning=secrets["step"], extra={"config": secrets["config"]}))
         call = MCPToolCall(name=secrets["result"], arguments={"command": secrets["result"]})
         blocks = [{"type": "text", "text": secrets["result"]}]
-        blocks.append({"type": "image", "data": picture, "mimeType": "image/png"})
+        small = base64.b64encode(b"\x89PNG" + secrets["blob"].encode()).decode()
+        blocks += [{"type": "image", "data": data, "mimeType": "image/png"} for data in (picture, small)]
+        blocks.append({"type": "resource", "uri": f"data:text/plain;base64,{small}"})
         run.record(ToolStep(call=call, result=MCPToolResult(blocks), error=secrets["error"]))
         if run.args["word"] == "raise":
             raise ValueError(f"{secrets['error']} {secrets['traceback']}")

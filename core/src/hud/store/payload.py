@@ -23,6 +23,9 @@ REFERENCE = '"$blob"'
 Keep = Callable[[bytes, str], bytes]
 """Stores bytes of a media type and returns their hash."""
 
+Clean = Callable[[bytes], bytes]
+"""Takes secrets out of bytes."""
+
 Fetch = Callable[[bytes], tuple[bytes, str]]
 
 
@@ -61,36 +64,40 @@ def _finite(value: Any, depth: int = 0) -> Any:
 
 
 def is_heavy(text: str) -> bool:
-    """Whether a record's JSON may hold what is kept aside, or looks as if it did."""
-    return len(text) >= LONG or REFERENCE in text
+    """Whether a record's JSON may hold what is kept aside or encoded, or looks as if it did."""
+    return len(text) >= LONG or REFERENCE in text or '"data":"' in text or ";base64," in text
 
 
-def outline(value: Any, keep: Keep) -> Any:
-    """Return `value` with every image and long text replaced by a reference to it."""
+def outline(value: Any, keep: Keep, clean: Clean) -> Any:
+    """Return `value` with every image and long text replaced by a reference; short ones are cleaned in place."""
     if isinstance(value, str):
-        return value if len(value) < LONG else _reference(value, keep)
+        return value if len(value) < LONG and ";base64," not in value[:100] else _outlined(value, keep, clean)
     if isinstance(value, list):
-        return [outline(item, keep) for item in value]
+        return [outline(item, keep, clean) for item in value]
     if isinstance(value, dict):
         mime = value.get("mimeType") or value.get("media_type")
         found = {
-            key: _reference(item, keep, mime)
-            if key == "data" and isinstance(item, str) and len(item) >= LONG and isinstance(mime, str)
-            else outline(item, keep)
+            key: _outlined(item, keep, clean, mime)
+            if key == "data" and isinstance(item, str) and isinstance(mime, str)
+            else outline(item, keep, clean)
             for key, item in value.items()
         }
         return {"$blob": None, "value": found} if "$blob" in value else found
     return value
 
 
-def _reference(text: str, keep: Keep, mime: str = "") -> dict[str, Any]:
-    prefix = ""
+def _outlined(text: str, keep: Keep, clean: Clean, mime: str = "") -> Any:
+    prefix, encoded = "", text
     if text.startswith("data:") and ";base64," in text[:100]:
-        prefix, text = text[: text.index(",") + 1], text[text.index(",") + 1 :]
-        mime = prefix[5:].partition(";")[0]
-    data = _decoded(text) if mime else None
+        prefix, _, encoded = text.partition(",")
+        mime, prefix = prefix[5:].partition(";")[0], f"{prefix},"
+    data = _decoded(encoded) if mime else None
     if data is None:
-        return {"$blob": keep((prefix + text).encode("utf-8", "surrogatepass"), "text/plain").hex()}
+        long = len(text) >= LONG
+        return {"$blob": keep(text.encode("utf-8", "surrogatepass"), "text/plain").hex()} if long else text
+    if len(text) < LONG:
+        cleaned = clean(data)
+        return text if cleaned == data else prefix + base64.b64encode(cleaned).decode()
     found = {"$blob": keep(data, mime).hex(), "base64": True}
     return {**found, "prefix": prefix} if prefix else found
 

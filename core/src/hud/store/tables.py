@@ -319,7 +319,7 @@ class JobTables:
         if masked != line:
             record = json.loads(masked)
         if payload.is_heavy(masked):
-            masked = payload.json_text(payload.outline(json.loads(masked), self._keep))
+            masked = payload.json_text(payload.outline(json.loads(masked), self._keep, self._clean))
         return record, masked
 
     def _screen(self, kind: str, record: Mapping[str, Any]) -> tuple[Mapping[str, Any], str | None]:
@@ -331,12 +331,15 @@ class JobTables:
             record = kept
         return self._screened(record, payload.json_text(record))
 
-    def _keep(self, data: bytes, mime: str) -> bytes:
-        """Store bytes aside once, without the secrets within, and return their hash."""
+    def _clean(self, data: bytes) -> bytes:
+        """Return bytes without secrets, of whatever encoding they are."""
         seen = data.decode("utf-8", "surrogateescape")
         masked = self._mask(seen)
-        if masked != seen:
-            data = masked.encode("utf-8", "surrogateescape")
+        return data if masked == seen else masked.encode("utf-8", "surrogateescape")
+
+    def _keep(self, data: bytes, mime: str) -> bytes:
+        """Store bytes aside once, without the secrets within, and return their hash."""
+        data = self._clean(data)
         key = payload.digest(data)
         if key not in self._kept:
             if len(self._kept) >= BLOBS_KNOWN:
