@@ -54,7 +54,7 @@ class Budget(Protocol):
 
 
 Reserve = Callable[..., Awaitable[Reservation]]
-"""`async (*, model, prompt_tokens, output_tokens) -> Reservation`."""
+"""`async (*, model, prompt_tokens, output_tokens, shrinks) -> Reservation`."""
 
 
 class HostModel:
@@ -127,7 +127,8 @@ class HostModel:
             if self._budget is not None:
                 self._budget.check(tokens=len(str(asked)) // 4)
             with await self._held(model, asked) as held:
-                reply = await self._caller.call(route, asked, deadline_s=min(float(deadline_s), LONGEST_S))
+                sent = asked if held.output_tokens is None else {**asked, _bound(asked): held.output_tokens}
+                reply = await self._caller.call(route, sent, deadline_s=min(float(deadline_s), LONGEST_S))
                 held.settle(usage_in(route, reply))
         except (ProviderError, LimitError, ConfigError) as error:
             unknown = Usage(llm_call_count=0, cost_usd=0.0)
@@ -141,10 +142,12 @@ class HostModel:
     async def _held(self, model: str, body: Mapping[str, Any]) -> Reservation:
         if self._reserve is None:
             return FREE
-        bounds = (body.get(name) for name in ("max_tokens", "max_completion_tokens", "max_output_tokens"))
-        output = next((bound for bound in bounds if isinstance(bound, int)), None)
+        bound = _bound(body)
         return await self._reserve(
-            model=model, prompt_tokens=len(str(body)) // CHARS_PER_TOKEN, output_tokens=output
+            model=model,
+            prompt_tokens=len(str(body)) // CHARS_PER_TOKEN,
+            output_tokens=body.get(bound),
+            shrinks=bool(bound),
         )
 
     def _route(self, dialect: str, model: str) -> Route:
@@ -164,6 +167,12 @@ class HostModel:
     def _tell(self, call: HostCall) -> None:
         if self._record is not None:
             self._record(call)
+
+
+def _bound(body: Mapping[str, Any]) -> str:
+    """Return the field of a body that bounds the reply, an empty text where none does."""
+    names = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+    return next((name for name in names if isinstance(body.get(name), int)), "")
 
 
 def _as_protocol_error(error: ProviderError | LimitError | ConfigError) -> HudProtocolError:

@@ -81,14 +81,18 @@ class GraderModels:
         _asking.get().check_limits(tokens=tokens, cost_usd=cost_usd)
 
     async def reserve(
-        self, *, model: str, prompt_tokens: int, output_tokens: int | None = None
+        self, *, model: str, prompt_tokens: int, output_tokens: int | None = None, shrinks: bool = False
     ) -> Reservation:
         """Hold what a grader's call may cost in the job's budget."""
         meter = _asking.get().meter
         if meter is None:
             return FREE
         return await meter.reserve(
-            model=model, prompt_tokens=prompt_tokens, output_tokens=output_tokens, grading=True
+            model=model,
+            prompt_tokens=prompt_tokens,
+            output_tokens=output_tokens,
+            shrinks=shrinks,
+            grading=True,
         )
 
     def _record(self, call: HostCall) -> None:

@@ -140,6 +140,7 @@ class Job:
 
     def go_on(self) -> None:
         """Forget how it ended, since it goes on; the time in between does not count as its own."""
+        _ = self.runs, self.totals  # read before the file grows: what is added then would count twice
         last = self.ended_at
         if last is None and self.path is not None:
             beside = self.path.with_name(f"{self.path.name}-wal")
