@@ -17,8 +17,15 @@ import pytest
 
 from hud.errors import RuntimeStartError
 from hud.runtime import folders
-from hud.runtime.ledger import COMPACT_BYTES, Ledger, LedgerEntry, ledger, read_entries, read_ledgers
-from hud.runtime.leftovers import process_name
+from hud.runtime.ledger import (
+    COMPACT_BYTES,
+    Ledger,
+    LedgerEntry,
+    ledger,
+    process_name,
+    read_entries,
+    read_ledgers,
+)
 from hud.runtime.reaper import ReapResult, anything_due, reap
 from hud.testing.plugins import isolated_host
 

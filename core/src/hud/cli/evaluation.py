@@ -7,7 +7,7 @@ import os
 import sys
 from contextlib import aclosing, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, cast
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, cast
 
 import click
 
@@ -70,7 +70,10 @@ async def _evaluate(prepared: Prepared, results: TextIO, announcement: Announcem
     evaluation.report(interrupted=interrupted)
     if error is not None:
         raise error
-    return failure.INTERRUPTED if interrupted else evaluation.exit_code()
+    code = failure.INTERRUPTED if interrupted else evaluation.exit_code()
+    if evaluation.session.left_behind:
+        _leave(code)
+    return code
 
 
 class Evaluation:
@@ -248,6 +251,13 @@ def _with_request(prepared: Prepared) -> dict[str, Any]:
 def _shown_path(path: Path) -> str:
     here = Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
+def _leave(code: int) -> NoReturn:
+    """End without waiting for what would not end: `asyncio.run` waits for its tasks for good."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)
 
 
 def _end_at_once(stack: str) -> None:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from hud.errors import RuntimeStartError
-from hud.runtime.folders import machine_identity, owner_is_dead, owner_record, upper_root
+from hud.runtime.folders import machine_identity, owner_is_dead, owner_record, start_time, upper_root
 from hud.store.folder import state_folder
 
 LOCAL_KINDS = frozenset({"process", "folder", "mount", "cgroup", "socket"})
@@ -70,6 +70,11 @@ class LedgerEntry:
         """The uid of its owner; -1 where the owner cannot be read."""
         parts = self.owner.split()
         return int(parts[2]) if len(parts) == 6 and parts[2].isdigit() else -1
+
+
+def process_name(pid: int) -> str:
+    """Return the name of a process in the ledger: its number and start time, so that a number used again is not it."""
+    return f"{pid} {start_time(pid)}"
 
 
 class Entry:
@@ -122,7 +127,7 @@ class Ledger:
         `kind` is the name of a `RuntimeKind` whose `reaper` removes it, or one of `LOCAL_KINDS`.
 
         Raises:
-            RuntimeStartError: it cannot be written, so nothing may be made.
+            RuntimeStartError: it cannot be written, so nothing may be made. Never for local kinds.
         """
         event: dict[str, Any] = {"op": "intend", "kind": kind, "name": name, "owner": self.owner}
         event["at"] = round(time.time(), 3)
@@ -141,6 +146,8 @@ class Ledger:
                     event["locked"] = True
                 self._append(event, sync=kind not in LOCAL_KINDS)
             except OSError as error:
+                if kind in LOCAL_KINDS:
+                    return Entry(self, number, name)  # other means end it too
                 raise RuntimeStartError(
                     f"{kind} {name!r} is not made, since the ledger {self.path} cannot be written "
                     f"({error.strerror or error}) and would not be found after a crash; free space there, "

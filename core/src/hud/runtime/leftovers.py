@@ -32,11 +32,6 @@ def _remove(entry: LedgerEntry) -> ReapResult:
     return ReapResult(entry, "removed" if was_there else "gone")
 
 
-def process_name(pid: int) -> str:
-    """Return the name of a process in the ledger: its number and start time, so that a number used again is not it."""
-    return f"{pid} {folders.start_time(pid)}"
-
-
 def _end_process(entry: LedgerEntry) -> bool:
     """Kill the process and, where it leads a session, all of its group."""
     number, _, started = entry.name.partition(" ")

@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import json
 import os
+import signal
 import socket
 import sys
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from hud.errors import RuntimeStartError
 from hud.runtime import folders
 from hud.runtime.admission import original_descriptor_limit
 from hud.runtime.gate import with_remedy
+from hud.runtime.ledger import ledger, process_name
 from hud.runtime.process import LocalProcess, ZygoteGoneError, how_it_ended, raise_failure, with_output
 from hud.runtime.project import Lower, Source
 
@@ -67,6 +69,8 @@ class ZygoteHandle:
         self._lifeline, lifeline = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with control, lifeline:
             self.pid = self._spawn(control, lifeline)
+        # Found by who cleans up after us, should somebody have stopped the keeper, which cleans up by itself.
+        self._entry = ledger().intend("process", process_name(self.pid), detail={"group": True})
         self._control.setblocking(False)
         self._lifeline.setblocking(False)
         _handles.add(self)
@@ -196,8 +200,11 @@ class ZygoteHandle:
     def close(self) -> None:
         """Let the keeper end everything and remove the folders; returns at once."""
         self.let_go()
-        if self.pid:
+        if self.pid and self.pid not in _keepers:
             _keepers[self.pid] = [self.folder, *self.uppers]
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGCONT)  # one that was stopped goes on to its end
+            self._entry.removed()
         reap()
 
 
