@@ -122,12 +122,14 @@ def stand_in(tmp_path: Path) -> Path:
     return folder
 
 
-async def run_with(programs: Path, tmp_path: Path, agent: Any, *, count: int = 1, env: str = ENV) -> Job:
+async def run_with(
+    programs: Path, tmp_path: Path, agent: Any, *, count: int = 1, env: str = ENV, **options: Any
+) -> Job:
     source = tmp_path / "env.py"
     source.write_text(env.format(programs=str(programs)))
     (tmp_path / "ws").mkdir(exist_ok=True)
     tasks = [Task(env="work", id="write_note", slug=f"note-{n}") for n in range(count)]
-    return await Taskset("work", tasks).run(agent, runtime=LocalRuntime(source))
+    return await Taskset("work", tasks).run(agent, runtime=LocalRuntime(source), **options)
 
 
 def writes_the_note(tool: str, argument: str, finish: str | None = None) -> ModelServer:
@@ -169,6 +171,26 @@ async def test_a_program_works_inside_and_its_events_become_steps(stand_in: Path
         # What the program saw: the proxy's token, never the key.
         assert "ANTHROPIC_API_KEY=" in tool.result.text
         assert "the-real-key" not in run.trace.model_dump_json()
+
+
+@pytest.mark.anyio
+async def test_a_program_spends_from_the_jobs_budget_and_is_ended_by_it(
+    stand_in: Path, tmp_path: Path
+) -> None:
+    def respond(ask: Ask) -> Turn:
+        return Turn("More.", [Call("Bash", {"command": "echo done > note.txt; seq 300"})])
+
+    async with ModelServer(respond) as server:
+        agent = create_agent(
+            "claude_cli", base_url=server.url, program="/opt/agents/claude", model="claude-sonnet-5"
+        )
+        job = await run_with(stand_in, tmp_path, agent, count=4, max_concurrent=1, budget="1000 tokens")
+        assert job.budget is not None
+        [run] = job.runs
+        assert (run.trace.stop_reason, run.reward) == ("budget", 1.0)
+        assert job.budget["spent"]["tokens"] == run.trace.usage.total_tokens <= 1000
+        assert (job.budget["cut_short"], job.budget["not_started"]) == (1, 3)
+        assert len(server.asks) < 4
 
 
 @pytest.mark.anyio

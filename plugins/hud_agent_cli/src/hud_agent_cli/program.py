@@ -162,7 +162,7 @@ class CLIAgent(Agent[ConfigT], Generic[ConfigT]):
         reader = self.reader(run)
         prompt = "\n\n".join(m.text for m in run.prompt_messages if m.role != "assistant")
         async with (
-            ModelProxy(self.route) as proxy,
+            ModelProxy(self.route, run) as proxy,
             relayed(await self._toolset(run)) as tools,
             _inside(shell, proxy.port) as port,
             _inside(shell, None if tools is None else tools.port) as tools_port,
@@ -181,6 +181,9 @@ class CLIAgent(Agent[ConfigT], Generic[ConfigT]):
             for path, text in start.files.items():
                 await shell.write_text(path, text)
             await self._run(shell, program, start, reader)
+        if proxy.refused is not None:
+            run.trace.content = reader.answer
+            raise proxy.refused
         if reader.failure is not None:
             raise AgentFault(f"{self.binary}: {reader.failure}")
         run.trace.stop_reason = reader.stop

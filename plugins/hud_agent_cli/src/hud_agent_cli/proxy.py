@@ -8,11 +8,17 @@ import json
 import secrets
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import httpx
 
+from hud.agents.reserving import FREE, Reservation
 from hud.agents.routing import Route
+from hud.errors import BudgetExhaustedError
+from hud_agent_cli.metering import Counts, asked
+
+if TYPE_CHECKING:
+    from hud.eval.run import Run
 
 _HOP = frozenset(
     {
@@ -36,11 +42,14 @@ LONGEST_BODY = 64 * 1024 * 1024
 class ModelProxy:
     """Listens on loopback for one rollout and passes requests on to `route`; use it with `async with`.
 
-    Only requests that carry `token`, as the key they would send, are passed on. `calls` counts them.
+    Only requests that carry `token`, as the key they would send, are passed on. `calls` counts them. With `run` each
+    reserves from the job's budget; `refused` is why one was not passed on.
     """
 
-    def __init__(self, route: Route) -> None:
+    def __init__(self, route: Route, run: Run | None = None) -> None:
         self.route = route
+        self.run = run
+        self.refused: BudgetExhaustedError | None = None
         self.token = secrets.token_urlsafe(24)
         self.calls = 0
         self.port = 0
@@ -100,7 +109,18 @@ class ModelProxy:
             await writer.drain()
             return True
         self.calls += 1
-        await self._pass_on(method, target, headers, body, writer)
+        call = None if self.run is None else asked(body, self.route.model)
+        if self.run is None or call is None:
+            await self._pass_on(method, target, headers, body, writer)
+        else:
+            try:
+                held = await self.run.reserve(**call)
+            except BudgetExhaustedError as error:
+                self.refused = error
+                await _refuse(writer, str(error))
+                return False
+            with held:
+                await self._pass_on(method, target, headers, body, writer, held)
         return headers.get("connection", "").lower() != "close"
 
     def _knows(self, headers: Mapping[str, str]) -> bool:
@@ -109,8 +129,15 @@ class ModelProxy:
         return hmac.compare_digest(given.encode(), self.token.encode())
 
     async def _pass_on(
-        self, method: str, target: str, headers: Mapping[str, str], body: bytes, writer: asyncio.StreamWriter
+        self,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        writer: asyncio.StreamWriter,
+        held: Reservation = FREE,
     ) -> None:
+        counts = Counts()
         assert self._client is not None
         base = self.route.base_url.rstrip("/")
         if base.endswith("/v1") and target.startswith("/v1/"):
@@ -128,6 +155,7 @@ class ModelProxy:
                 lines = [f"HTTP/1.1 {response.status_code} Upstream", *kept, "transfer-encoding: chunked"]
                 writer.write(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
                 async for part in response.aiter_bytes():
+                    counts.look(part)
                     writer.write(b"%x\r\n%b\r\n" % (len(part), part))
                     await writer.drain()
         except httpx.HTTPError as error:
@@ -141,8 +169,21 @@ class ModelProxy:
             )
             await writer.drain()
             raise OSError("the provider's answer broke off") from error
+        held.settle(
+            counts.usage(self.route.model)
+        )  # before the program can tell of the reply, which counts it too
         writer.write(b"0\r\n\r\n")
         await writer.drain()
+
+
+async def _refuse(writer: asyncio.StreamWriter, why: str) -> None:
+    """Answer so that no program tries again."""
+    text = json.dumps({"error": {"type": "invalid_request_error", "message": why}}).encode()
+    head = (
+        f"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: {len(text)}\r\n\r\n"
+    )
+    writer.write(head.encode() + text)
+    await writer.drain()
 
 
 async def _body(reader: asyncio.StreamReader, headers: Mapping[str, str]) -> bytes:
