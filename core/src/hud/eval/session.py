@@ -23,7 +23,7 @@ from hud.eval.record import run_record
 from hud.eval.retries import RETRIES, Retries
 from hud.eval.scheduler import STOP_WITHIN_S, STOPPED_S, Plan, Scheduler
 from hud.eval.verdicts import JobVerdicts
-from hud.eval.watchdog import LAST_S, Heartbeat, Watchdog, Wedged
+from hud.eval.watchdog import LAST_S, REFRESH_S, Heartbeat, Watchdog, Wedged
 from hud.runtime.select import provider_for
 from hud.runtime.watchdog import dismissed
 
@@ -304,8 +304,8 @@ class JobSession:
             count = len(rows) * self.job.group if isinstance(rows, Sized) else None
             with (
                 rare_collections(),
-                self._watched(self._scheduler, writer),
                 self._due_in_time(self._scheduler),
+                self._watched(self._scheduler, writer),
             ):
                 try:
                     inputs = self._inputs or await asyncio.to_thread(job_inputs, self._taskset, self.agent)
@@ -351,8 +351,8 @@ class JobSession:
         finally:
             timer.cancel()
 
-    def _bound(self) -> float | None:
-        """Return the `time.monotonic()` by which what runs now is over; None while nothing runs."""
+    def _bound(self) -> float:
+        """Return the `time.monotonic()` by which what runs now, or begins before the next beat, is over."""
         assert self._scheduler is not None
         bounds = []
         if self._deadline_at is not None:
@@ -361,9 +361,11 @@ class JobSession:
             bounds.append(self._ending_at + END_WITHIN_S)
         elif self._stopped_at is not None:
             bounds.append(self._stopped_at + STOP_WITHIN_S + STOPPED_S)
-        elif begun := [run.started_at for run in self._scheduler.live_runs()]:
-            bounds.append(min(begun) + self.options.hard_bound_s - time.time() + time.monotonic())
-        return min(bounds, default=None)
+        else:
+            now = time.time()
+            begun = min((run.started_at for run in self._scheduler.live_runs()), default=now + REFRESH_S)
+            bounds.append(begun - now + time.monotonic() + self.options.hard_bound_s)
+        return min(bounds)
 
     def _wedged(self, stack: str) -> None:
         """Write what is known while the loop is stuck for good; runs on the watchdog's thread."""

@@ -101,11 +101,11 @@ _AFTER = (
 class Heartbeat:
     """Tells the watchdog process when a job must be over, from the job's loop, while the block lasts.
 
-    `bound` returns the `time.monotonic()` at which every part of the job must be over that runs now; None while
-    nothing runs. The process waits `LAST_S` longer.
+    `bound` returns the `time.monotonic()` at which every part of the job must be over that runs now or begins within
+    `REFRESH_S`. The process waits `LAST_S` longer.
     """
 
-    def __init__(self, job_id: str, file: Path | None, bound: Callable[[], float | None]) -> None:
+    def __init__(self, job_id: str, file: Path | None, bound: Callable[[], float]) -> None:
         self._job_id = job_id
         self._file = file
         self._bound = bound
@@ -119,8 +119,7 @@ class Heartbeat:
 
     def _beat(self) -> None:
         assert self._process is not None
-        by = self._bound()
-        self._process.watch(self._job_id, self._file, None if by is None else by + LAST_S)
+        self._process.watch(self._job_id, self._file, self._bound() + LAST_S)
         self._timer = asyncio.get_running_loop().call_later(REFRESH_S, self._beat)
 
     def __exit__(
