@@ -352,7 +352,7 @@ def test_agents_are_named_by_kind_model_or_place(tmp_path: Path, monkeypatch: py
             agent_named("mine:agent", depth=1)
         with pytest.raises(UsageError, match="no module 'nowhere'"):
             agent_named("nowhere:agent")
-        with pytest.raises(UsageError, match="cannot be made with"):
+        with pytest.raises(UsageError, match="NoopAgent has no setting 'depth'; it takes none"):
             agent_named("noop", depth=1)
 
 

@@ -61,6 +61,16 @@ def test_the_table_has_a_line_for_each_task_and_one_for_all() -> None:
     ]
 
 
+def test_printing_a_summary_gives_the_same_table() -> None:
+    summary = _summary(
+        _run("a", 1.0), _run("a", 0.0, at=1), _run("b", 0.5, at=2), _run("b", error="no", at=3)
+    )
+    ours = str(summary).splitlines()
+    theirs = closing_table(summary, group=2, seconds=4.2).splitlines()
+    assert [line.split() for line in ours[:-1]] == [line.split() for line in theirs[:-1]]
+    assert ours[-1].split()[:-1] == theirs[-1].split()[:-2], "how long the whole job took is not known"
+
+
 def test_a_long_table_is_cut_to_the_lowest() -> None:
     runs = [_run(f"task-{i}", i / 1000) for i in range(1000)]
     lines = closing_table(_summary(*runs), group=1, seconds=1, width=80).splitlines()

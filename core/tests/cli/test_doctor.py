@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -70,3 +72,69 @@ def test_folders_of_dead_owners_are_found(hud: Hud, tmp_path: Path) -> None:
     titles = [finding["title"] for finding in json.loads(text)["findings"]]
     if len(str(runtime)) < 40:  # a longer path is no place for sockets, and is not used
         assert any("folders of ended jobs" in title for title in titles)
+
+
+@pytest.fixture
+def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[bytes | None], Path]]:
+    """Listen where a container engine would, and answer as told: bytes, or None for nothing at all."""
+    made: list[tuple[socket.socket, threading.Thread, threading.Event]] = []
+
+    def listen(reply: bytes | None) -> Path:
+        path = tmp_path / "engine.sock"
+        server = socket.socket(socket.AF_UNIX)
+        server.bind(str(path))
+        server.listen()
+        over = threading.Event()
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(4096)
+                if reply is None:
+                    over.wait(60)
+                else:
+                    connection.sendall(reply)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        made.append((server, thread, over))
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{path}")
+        return path
+
+    yield listen
+    for server, thread, over in made:
+        over.set()
+        thread.join()
+        server.close()
+
+
+def test_a_container_engine_is_asked_who_it_is(engine: Callable[[bytes | None], Path]) -> None:
+    body = b'{"Platform": {"Name": "Some Engine"}, "Version": "27.1"}'
+    path = engine(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+    [found] = machine.docker()
+    assert (found.level, found.title) == ("ok", f"Some Engine 27.1 answers at {path}")
+
+
+@pytest.mark.parametrize(
+    "reply", [None, b"nonsense\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]"]
+)
+def test_a_socket_that_no_engine_answers_on_is_a_warning(
+    engine: Callable[[bytes | None], Path], reply: bytes | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hud.cli import engine as asking
+
+    monkeypatch.setattr(asking, "ANSWER_S", 0.3)
+    engine(reply)
+    [found] = machine.docker()
+    assert found.level == "warning"
+    assert "does not answer" in found.title
+    assert found.fix
+
+
+def test_no_engine_is_a_note_that_says_where_it_was_looked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    [found] = machine.docker()
+    assert found.level == "note"
+    assert "none.sock" in found.detail

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +153,13 @@ def test_new_writes_a_distribution_whose_parts_agree(kind: str, tmp_path: Path) 
         assert "{{" not in text, f"{file} has a placeholder left"
         if file.endswith(".py"):
             compile(text, file, "exec")
+
+
+def test_new_says_what_name_it_gave(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hud.cli.main", "plugins", "new", "grader", "Big Sky"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
+    assert "named big-sky" in done.stderr
+    assert (tmp_path / "hud-grader-big-sky").is_dir()
 
 
 def test_new_refuses_what_cannot_be(tmp_path: Path) -> None:

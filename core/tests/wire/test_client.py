@@ -279,6 +279,23 @@ async def test_gives_up_in_time_and_says_why() -> None:
             assert isinstance(caught.value, RuntimeStartError)
 
 
+async def test_an_address_that_refuses_is_told_once_while_it_is_tried(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("hud.wire.link._SAY_AFTER_S", 0.05)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        url = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
+        for _ in range(2):
+            with pytest.raises(ReadyTimeoutError):
+                async with connect(url, ready_timeout=0.4):
+                    pass
+    told = [record.getMessage() for record in caplog.records if url in record.getMessage()]
+    assert len(told) == 1
+    assert "does not answer" in told[0]
+    assert "refused" in told[0]
+
+
 async def test_a_peer_that_accepts_and_says_nothing_does_not_hold_the_client() -> None:
     async with scripted(lambda _: ...) as (url, _):
         with pytest.raises(ReadyTimeoutError):

@@ -97,7 +97,29 @@ def _made(cls: Any, config: dict[str, Any]) -> Any:
     """Make an agent: one with a configuration class gets it whole, a plain one gets keywords."""
     if getattr(cls, "config_cls", None) is not None:
         return cls(config) if config else cls()
+    if config:
+        _check_settings(cls, config)
     try:
         return cls(**config)
     except TypeError as exc:
         raise UsageError(f"{cls.__name__} cannot be made with {sorted(config)}: {exc}") from exc
+
+
+def _check_settings(cls: Any, config: dict[str, Any]) -> None:
+    """Refuse settings that a plain agent does not take, and name those it does."""
+    import inspect
+
+    try:
+        known = inspect.signature(cls).parameters
+    except ValueError:
+        return  # what is made in C may tell no signature; making it says what it does not take
+    if any(one.kind is one.VAR_KEYWORD for one in known.values()):
+        return
+    takes = [name for name, one in known.items() if one.kind is not one.VAR_POSITIONAL]
+    unknown = [name for name in config if name not in takes]
+    if unknown:
+        settings = [
+            name for name in takes if name != "config"
+        ]  # Agent's own argument: all of them in one mapping
+        told = f"it takes {', '.join(settings)}" if settings else "it takes none"
+        raise UsageError(f"{cls.__name__} has no setting {', '.join(map(repr, unknown))}; {told}")

@@ -138,31 +138,39 @@ def sandboxes() -> Iterator[Finding]:
 
 
 def docker() -> Iterator[Finding]:
-    """Check whether a container engine answers."""
-    import socket
+    """Ask the container engine who it is: a socket alone may belong to one that hangs."""
+    from hud.cli.engine import ask_engine, engine_sockets
 
-    host = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
-    if not host.startswith("unix://"):
+    host = os.environ.get("DOCKER_HOST", "")
+    if host and not host.startswith("unix://"):
         yield Finding(level="note", title=f"Docker: {host} (not asked)")
         return
-    path = host.removeprefix("unix://")
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(2)
-        try:
-            probe.connect(path)
-        except PermissionError:
+    tried = []
+    for path in engine_sockets(host):
+        answer = ask_engine(path)
+        if answer.version is not None:
+            yield Finding(level="ok", title=f"{answer.name} {answer.version} answers at {path}")
+            return
+        tried.append(f"{path}: {answer.problem}")
+        if answer.forbidden:
             yield Finding(
                 level="note",
                 title=f"no permission for {path}",
                 detail="only DockerRuntime needs it",
                 fix=f"add {_user()} to the group that owns it",
             )
-        except OSError:
+            return
+        if answer.listens:
             yield Finding(
-                level="note", title=f"no Docker engine at {path}", detail="only DockerRuntime needs it"
+                level="warning",
+                title=f"the container engine at {path} does not answer",
+                detail=answer.problem,
+                fix="restart the engine (systemctl restart docker); only DockerRuntime needs it",
             )
-        else:
-            yield Finding(level="ok", title=f"Docker engine at {path}")
+            return
+    yield Finding(
+        level="note", title="no container engine", detail="\n".join([*tried, "only DockerRuntime needs it"])
+    )
 
 
 def leftovers() -> Iterator[Finding]:

@@ -49,10 +49,20 @@ def write(kind: str, name: str, into: Path | None = None) -> tuple[Path, list[st
     return folder, sorted(files)
 
 
-def _words(kind: str, name: str) -> dict[str, str]:
-    plain = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+def plugin_name(name: str) -> str:
+    """Return the name a plugin gets: lower-case letters, digits and dashes.
+
+    Raises:
+        UsageError: nothing of the kind is left.
+    """
+    plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
     if not plain or not plain[0].isalpha():
         raise UsageError(f"{name!r} cannot name a plugin: begin with a letter, then letters, digits, dashes")
+    return plain
+
+
+def _words(kind: str, name: str) -> dict[str, str]:
+    plain = plugin_name(name).replace("-", "_")
     from hud import __version__
 
     major = int(__version__.partition(".")[0])

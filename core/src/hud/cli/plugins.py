@@ -106,12 +106,15 @@ def new(kind: str, name: str, into: Path | None, as_json: bool) -> None:
 
     The result has its declaration, implementation, contract test and README; its tests pass as they are.
     """
-    from hud.cli.plugin_scaffold import write
+    from hud.cli.plugin_scaffold import plugin_name, write
 
     folder, files = write(kind, name, into)
+    given = plugin_name(name)
     if as_json:
-        click.echo(json.dumps({"folder": str(folder), "files": files}))
+        click.echo(json.dumps({"name": given, "folder": str(folder), "files": files}))
         return
+    if given != name:
+        click.echo(f"named {given}: a plugin's name has lower-case letters, digits and dashes", err=True)
     for file in files:
         click.echo(f"wrote {folder / file}", err=True)
     click.echo(f"cd {folder} && pip install . pytest pytest-timeout && pytest")

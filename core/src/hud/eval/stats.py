@@ -264,19 +264,10 @@ class JobSummary:
         }
 
     def __str__(self) -> str:
-        """Return a plain table."""
-        rows = [("task", "runs", "mean", "±", "pass@1", "errors", "seconds")]
-        for task in (*self.in_order(), *([self.others] if self.others.runs else [])):
-            seconds = task.seconds / task.runs if task.runs else 0.0
-            numbers = (_shown(task.mean), _shown(task.standard_error), _shown(task.pass_at(1)))
-            rows.append((task.slug, str(task.runs), *numbers, str(task.errors), f"{seconds:.2f}"))
-        numbers = (_shown(self.mean), _shown(self.standard_error), _shown(self.pass_at(1)))
-        rows.append(("all", str(self.runs), *numbers, str(self.errors), ""))
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        lines = (
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows
-        )
-        return "\n".join(line.rstrip() for line in lines)
+        """Return the table that `hud eval` ends with."""
+        from hud.eval.summarytable import closing_table
+
+        return closing_table(self)
 
 
 def powers_of_two(most: int) -> list[int]:
@@ -286,7 +277,3 @@ def powers_of_two(most: int) -> list[int]:
         found.append(k)
         k *= 2
     return found
-
-
-def _shown(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"

@@ -38,6 +38,10 @@ T = TypeVar("T")
 _FIRST_RETRY_S = 0.005
 _LONGEST_RETRY_S = 0.25
 _DEATH_GRACE_S = 1.0
+_SAY_AFTER_S = 3.0
+"""How long an address may be silent before that is worth a word."""
+_MOST_TOLD = 20
+_told_waiting: set[str] = set()
 _SELF = {"name": "hud-core", "protocol": PROTOCOL, "features": ["ping"]}
 _SELF_WITH_HOST = {**_SELF, "features": ["ping", HOST_CALLS]}
 
@@ -90,6 +94,7 @@ class Link:
             self._death = self._loop.create_task(process.died())
             self._death.add_done_callback(self._died)
         deadline = self._loop.time() + ready_timeout
+        patience = self._loop.time() + _SAY_AFTER_S
         pause = _FIRST_RETRY_S
         refusal: Exception | None = None
         while True:
@@ -114,8 +119,22 @@ class Link:
                     f"connect: {self.url} was not ready within {ready_timeout:g} s (last: {why}); "
                     f"a slow environment needs a longer ready_timeout"
                 ) from refusal
+            if self._loop.time() >= patience:
+                patience = math.inf
+                self._say_waiting(deadline, refusal)
             await self._unless_dead(asyncio.sleep(pause))
             pause = min(pause * 1.6, _LONGEST_RETRY_S)
+
+    def _say_waiting(self, deadline: float, refusal: Exception | None) -> None:
+        """Tell, once an address, that nothing answers yet; a placement with a process of ours is watched otherwise."""
+        if self.params.get("process") is not None or self.url in _told_waiting:
+            return
+        if len(_told_waiting) < _MOST_TOLD:
+            _told_waiting.add(self.url)
+            left = deadline - self._loop.time()
+            log.warning(
+                "%s does not answer (%s); trying for %.0f s more", self.url, refusal or "silence", left
+            )
 
     async def _unless_dead(self, work: Any) -> None:
         """Await `work`, or stop as soon as the placement's process ends."""
