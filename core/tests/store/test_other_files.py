@@ -161,7 +161,11 @@ async def test_of_a_truncated_file_what_is_whole_is_read(tmp_path: Path, share: 
     whole = path.read_bytes()
     cut = whole[: int(len(whole) * share)]
     path.write_bytes(cut)
-    job = Job.load(path)
+    try:
+        job = Job.load(path)
+    except StoreError:
+        assert share < 0.2, "the first pages say where everything is"
+        return
     assert len(job.runs) >= (1 if share >= 0.3 else 0)
     assert all(run.reward == 1.0 and run.trace.content == "é" for run in job.runs)
     assert job.totals.runs == len(job.runs)

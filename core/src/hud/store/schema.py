@@ -11,7 +11,7 @@ from hud.errors import StoreError
 APPLICATION_ID = 0x4855444A
 """Marks a SQLite file as a job's ("HUDJ"); see `file`'s magic numbers and SQLite's `PRAGMA application_id`."""
 
-VERSION = 3
+VERSION = 4
 
 _VERSION_1 = """
 CREATE TABLE job (
@@ -143,7 +143,12 @@ CREATE TABLE verdict (
 ) STRICT, WITHOUT ROWID;
 """
 
-MIGRATIONS = {1: _FROM_1_TO_2, 2: _FROM_2_TO_3}
+_FROM_3_TO_4 = """
+CREATE INDEX rollout_running ON rollout (place) WHERE state = 'running';
+CREATE INDEX step_error ON step (rollout, attempt, number) WHERE error IS NOT NULL;
+"""
+
+MIGRATIONS = {1: _FROM_1_TO_2, 2: _FROM_2_TO_3, 3: _FROM_3_TO_4}
 """What brings a file of a version to the next one."""
 
 
