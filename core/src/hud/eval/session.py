@@ -24,6 +24,7 @@ from hud.eval.retries import RETRIES, Retries
 from hud.eval.scheduler import STOP_WITHIN_S, STOPPED_S, Plan, Scheduler
 from hud.eval.verdicts import JobVerdicts
 from hud.eval.watchdog import LAST_S, REFRESH_S, Heartbeat, Watchdog, Wedged
+from hud.runtime.reaper import begin_reaping
 from hud.runtime.select import provider_for
 from hud.runtime.watchdog import dismissed
 
@@ -310,6 +311,7 @@ class JobSession:
                 try:
                     inputs = self._inputs or await asyncio.to_thread(job_inputs, self._taskset, self.agent)
                     await observer.job_started(count, self._described(), inputs, self._resumed())
+                    await asyncio.to_thread(begin_reaping)
                     await self._scheduler.run()
                 finally:
                     self._ending_at = time.monotonic()

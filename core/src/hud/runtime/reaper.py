@@ -7,6 +7,8 @@ import contextlib
 import fcntl
 import json
 import os
+import signal
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,11 +19,15 @@ from hud.errors import HudError
 from hud.runtime import folders
 from hud.runtime.folders import owner_is_dead
 from hud.runtime.ledger import LOCAL_KINDS, LedgerEntry, is_held, read_entries, read_ledgers
+from hud.runtime.watchdog import collect_later
 
 Outcome = Literal["removed", "gone", "failed", "due"]
 
 KIND_S = 60.0
 """What removing the entries of one kind may take."""
+
+WHOLE_S = 600
+"""What a reaping nobody waits for may take."""
 
 _FORGET_S = 7 * 86400.0
 """A file of a dead owner in which nothing can be read is removed after so long."""
@@ -90,6 +96,34 @@ async def reap(
     if not dry_run and owner is None:
         await asyncio.to_thread(folders.sweep_all)
     return results
+
+
+_PROGRAM = "import sys; sys.path[:] = sys.argv[1].split('\\n'); from hud.runtime.reaper import main; main()"
+_begun = False
+
+
+def begin_reaping() -> int:
+    """Start a process that removes what is due, once in the life of this one; return its number, 0 for none.
+
+    Nobody waits for it: a job may be shorter than an engine's answer. Reads files, so call it off the loop.
+    """
+    global _begun
+    if _begun or not anything_due():
+        return 0
+    _begun = True
+    argv = [sys.executable, "-P", "-c", _PROGRAM, "\n".join(sys.path)]
+    null = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in (0, 1, 2)]
+    pid = os.posix_spawn(sys.executable, argv, os.environ, file_actions=null, setsid=True)
+    collect_later(pid)
+    return pid
+
+
+def main() -> None:
+    """Remove what is due."""
+    signal.alarm(WHOLE_S)
+    with contextlib.suppress(OSError):
+        os.nice(10)
+    asyncio.run(reap())
 
 
 def _wanted(entry: LedgerEntry, owner: str | None, remote: bool) -> bool:

@@ -94,7 +94,7 @@ class WatchdogProcess:
             return
         finally:
             os.close(reading)
-        _started.append(self.pid)
+        collect_later(self.pid)
         os.set_blocking(writing, False)
         self._pipe = writing
         words = b"\0".join(os.fsencode(word) for word in self._after)
@@ -113,7 +113,12 @@ class WatchdogProcess:
 
 
 _started: list[int] = []
-"""Watchdogs that have not been waited for."""
+"""Children that have not been waited for."""
+
+
+def collect_later(pid: int) -> None:
+    """Have a child that ends by itself waited for some time after."""
+    _started.append(pid)
 
 
 def _collect() -> None:
