@@ -17,6 +17,7 @@ import pytest
 
 from hud.eval import Job
 from hud.store.reader import JobFile
+from hud.testing.processes import naming, still_naming
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a process per rollout")
 
@@ -115,30 +116,10 @@ def records(project: Path) -> list[dict[str, Any]]:
         return list(file.records())
 
 
-def session_mates(marker: str) -> list[int]:
-    """Return the processes whose environment or command names `marker`, a folder of this test alone."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) != os.getpid():
-            with contextlib.suppress(OSError):
-                stat = (entry / "stat").read_text().rpartition(")")[2].split()
-                told = (entry / "environ").read_bytes() + (entry / "cmdline").read_bytes()
-                if stat[0] not in "ZX" and marker.encode() in told:
-                    found.append(int(entry.name))
-    return found
-
-
-def gone_within(seconds: float, marker: str) -> list[int]:
-    deadline = time.monotonic() + seconds
-    while (left := session_mates(marker)) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return left
-
-
 @pytest.fixture(autouse=True)
 def _nothing_is_left(project: Path) -> Iterator[None]:
     yield
-    assert gone_within(15, str(project)) == []
+    assert still_naming(str(project), 15) == []
     assert str(project) not in Path("/proc/self/mountinfo").read_text()
     left = list((sockets(project) / "hud").iterdir())
     shutil.rmtree(sockets(project))
@@ -211,14 +192,14 @@ def test_ten_seconds_after_a_kill_nothing_is_left(project: Path, also_keepers: b
         assert process.stderr is not None
         for _ in range(4):
             assert "acting" in process.stderr.readline()
-        assert len(session_mates(str(project))) > 5
+        assert len(naming(str(project))) > 5
         if also_keepers:
-            for pid in session_mates(str(project)):
+            for pid in naming(str(project)):
                 if Path(f"/proc/{pid}/comm").read_text().strip() == "hud-keeper":
                     os.kill(pid, signal.SIGSTOP)
         process.kill()
         process.communicate()
-    assert gone_within(10, str(project)) == []
+    assert still_naming(str(project), 10) == []
 
 
 @pytest.mark.timeout(120)
@@ -234,7 +215,7 @@ def test_a_killed_watchdog_is_replaced_while_the_job_runs(project: Path) -> None
             time.sleep(0.1)
         process.kill()
         process.communicate()
-    assert gone_within(10, str(project)) == []
+    assert still_naming(str(project), 10) == []
     assert watchdogs(process.pid) == []
 
 

@@ -1,8 +1,10 @@
-"""The processes that descend from this one, as the system's process table shows them."""
+"""The processes that descend from this one, or name a folder, as the system's process table shows them."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import time
 from pathlib import Path
 
 PROC = Path("/proc")
@@ -32,3 +34,27 @@ def descendants() -> list[str]:
         ours |= more
         grown = bool(more)
     return [f"{pid} {names[pid]}" for pid in sorted(ours - {os.getpid()}) if pid in names]
+
+
+def naming(marker: str) -> list[int]:
+    """Return the living processes whose command or environment contains `marker`, say a test's own folder.
+
+    Unlike descendants, these are found after their parents have died.
+    """
+    found = []
+    for entry in PROC.iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with contextlib.suppress(OSError):
+                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+                told = (entry / "environ").read_bytes() + (entry / "cmdline").read_bytes()
+                if state not in "ZX" and marker.encode() in told:
+                    found.append(int(entry.name))
+    return found
+
+
+def still_naming(marker: str, within_s: float) -> list[int]:
+    """Return the processes that name `marker` and are not gone `within_s` seconds from now."""
+    deadline = time.monotonic() + within_s
+    while (left := naming(marker)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return left
