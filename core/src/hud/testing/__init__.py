@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from hud.testing.agent import AgentContract as AgentContract
     from hud.testing.backing import UnconfinedWorkspace as UnconfinedWorkspace
     from hud.testing.capability import CapabilityContract as CapabilityContract
+    from hud.testing.command import CommandContract as CommandContract
+    from hud.testing.command import Invoked as Invoked
     from hud.testing.contract import Contract as Contract
     from hud.testing.contract import asynchronous as asynchronous
     from hud.testing.environments import play as play
@@ -33,10 +35,14 @@ if TYPE_CHECKING:
     from hud.testing.service_contract import ServiceContract as ServiceContract
     from hud.testing.shell import ShellContract as ShellContract
     from hud.testing.taskset_format import TasksetFormatContract as TasksetFormatContract
+    from hud.testing.template import TemplateContract as TemplateContract
+    from hud.testing.transport import TransportContract as TransportContract
 
 _CORE = {
     "AgentContract": "hud.testing.agent:AgentContract",
     "CapabilityContract": "hud.testing.capability:CapabilityContract",
+    "CommandContract": "hud.testing.command:CommandContract",
+    "Invoked": "hud.testing.command:Invoked",
     "Contract": "hud.testing.contract:Contract",
     "asynchronous": "hud.testing.contract:asynchronous",
     "Graded": "hud.testing.grader:Graded",
@@ -51,6 +57,8 @@ _CORE = {
     "play": "hud.testing.environments:play",
     "session_of": "hud.testing.environments:session_of",
     "TasksetFormatContract": "hud.testing.taskset_format:TasksetFormatContract",
+    "TemplateContract": "hud.testing.template:TemplateContract",
+    "TransportContract": "hud.testing.transport:TransportContract",
 }
 
 if not TYPE_CHECKING:
