@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
@@ -73,7 +73,7 @@ class TemplateContract(Contract):
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(text, encoding="utf-8")
 
-    def _evaluated(self, folder: Path, agent: str) -> dict[str, object]:
+    def _evaluated(self, folder: Path, agent: str) -> dict[str, Any]:
         """Run `hud eval` as its user would."""
         done = subprocess.run(
             [sys.executable, "-m", "hud.cli.main", "eval", self.source, agent, "--json"],
@@ -84,7 +84,7 @@ class TemplateContract(Contract):
             check=False,
         )
         assert done.returncode == 0, f"hud eval {self.source} {agent}: {done.stderr}\n{done.stdout}"
-        told: dict[str, object] = json.loads(done.stdout)
+        told: dict[str, Any] = json.loads(done.stdout)
         return told
 
 
