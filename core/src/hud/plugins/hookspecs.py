@@ -213,9 +213,10 @@ class HookSpecs:
 
         Fires: once a job, before `hud_job_started`.
         Dispatch: collect; in order, each within 5 s. The job closes each sink once.
-        Returns: an object with the methods of `hud.store.sink.Sink`, or None.
+        Returns: an object with the methods of `hud.store.sink.Sink`, or None. They are called on a thread of their
+        own, which nobody waits for.
         On an exception: reported and counted; the job runs without this sink.
-        Used by: exporters of traces.
+        Used by: `hud-sink-otel`; a worked consumer is docs/plugins/sink.md.
         """
 
     @hookspec
