@@ -16,6 +16,7 @@ from hud.values import plain
 
 STEPS_PER_BLOCK = 128
 PASSING = 1.0
+ROWS_AT_ONCE = 64
 BLOBS_KNOWN = 50_000
 """Hashes remembered, so that what is kept already is not sent again."""
 
@@ -28,8 +29,9 @@ _ROLLOUT = (
     "place, group_id, slug, env, agent, state, attempt, reward, status, stop_reason, error, error_class, started_at, "
     "ended_at, seconds, steps, prompt_tokens, completion_tokens, cost_usd, record"
 )
-_INSERT = f"INSERT INTO rollout ({_ROLLOUT}, run_id) VALUES ({', '.join('?' * 21)})"  # noqa: S608 - constants
-_UPDATE = f"UPDATE rollout SET ({_ROLLOUT}) = ({', '.join('?' * 20)}) WHERE id = ?"  # noqa: S608 - constants
+_INTO_ROLLOUT = f"rollout ({_ROLLOUT}, run_id, id)"
+_INTO_BLOCK = "block (rollout, attempt, first, data)"
+_INTO_STEP = "step (rollout, attempt, number, kind, name, started_at, ended_at, tokens, cost_usd, error)"
 _TALLY = (
     "INSERT INTO tally (slug, place, graded, passed, errors, reward_sum, reward_squares, seconds, steps, "
     "prompt_tokens, completion_tokens, cost_usd) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
@@ -51,12 +53,14 @@ _TOTAL = (
 class _Live:
     """A rollout in flight: its row, the try it is at, and how many of that try's steps are written."""
 
-    __slots__ = ("attempt", "row", "written")
+    __slots__ = ("attempt", "has_ended", "row", "written")
 
-    def __init__(self, row: int, attempt: int) -> None:
+    def __init__(self, row: int, attempt: int, written: int = 0, *, has_ended: bool = False) -> None:
         self.row = row
         self.attempt = attempt
-        self.written = 0
+        self.written = written
+        self.has_ended = has_ended
+        """Whether it is in the file as finished already, and now ends anew."""
 
 
 class JobTables:
@@ -73,6 +77,25 @@ class JobTables:
         self._live: dict[str, _Live] = {}
         self._sums: dict[str, list[Any]] = {}
         self._kept: set[bytes] = set()
+        self._absent: set[str] = set()
+        """Rollouts known not to be in the file."""
+        self._rows: dict[str, list[tuple[Any, ...]]] = {_INTO_ROLLOUT: [], _INTO_BLOCK: [], _INTO_STEP: []}
+        """What is still to be written, many at once: each call of SQLite gives the interpreter away."""
+        self._last_row = int(db.execute("SELECT coalesce(max(id), 0) FROM rollout").fetchone()[0])
+
+    def expect(self, run_ids: Sequence[str]) -> None:
+        """Look up rollouts that are told of next, all at once."""
+        unknown = [run_id for run_id in run_ids if run_id not in self._live]
+        if not unknown:
+            return
+        found = self._db.execute(
+            "SELECT run_id, id, attempt, state, (SELECT count(*) FROM step WHERE rollout = rollout.id "
+            "AND step.attempt = rollout.attempt) FROM rollout WHERE run_id IN (SELECT value FROM json_each(?))",
+            (json.dumps(unknown),),
+        ).fetchall()
+        for run_id, row, attempt, state, written in found:
+            self._live[run_id] = _Live(row, attempt, written, has_ended=state == "finished")
+        self._absent.update(run_id for run_id in unknown if run_id not in self._live)
 
     def job(self, record: Mapping[str, Any]) -> None:
         """Write the job's own record; what an earlier one said and this one does not is kept."""
@@ -109,12 +132,15 @@ class JobTables:
         live = self._find(run_id)
         if live is not None:
             live.attempt = max(attempt, live.attempt)
+            self._flush()
             self._db.execute("UPDATE rollout SET attempt = ? WHERE id = ?", (live.attempt, live.row))
             return
         kept, text = self._kept_rollout(record)
         values = self._columns(kept, "running", attempt, None, 0, text)
-        cursor = self._db.execute(_INSERT, (*values, run_id))
-        self._live[run_id] = _Live(cursor.lastrowid or 0, attempt)
+        self._last_row += 1
+        self._rows[_INTO_ROLLOUT].append((*values, run_id, self._last_row))
+        self._live[run_id] = _Live(self._last_row, attempt)
+        self._absent.discard(run_id)
 
     def attempt(self, record: Mapping[str, Any], steps: Sequence[Any] = ()) -> None:
         """Write that a try was lost, with the steps of it not written yet."""
@@ -125,6 +151,7 @@ class JobTables:
             self.started({**record, "attempt": attempt})
             live = self._live[run_id]
         self.steps(run_id, steps)
+        self._flush()
         text = self._screen("attempt", record)[1]
         self._db.execute(
             "INSERT OR REPLACE INTO attempt (rollout, attempt, record) VALUES (?, ?, ?)",
@@ -140,6 +167,7 @@ class JobTables:
         if live is None or not steps:
             return
         self._write_steps(live.row, live.attempt, steps, first=live.written)
+        self._flush()
         live.written += len(steps)
         self._db.execute("UPDATE rollout SET steps = ? WHERE id = ?", (live.written, live.row))
 
@@ -155,13 +183,13 @@ class JobTables:
             self._forget(live, attempt)
         values = self._columns(kept, "finished", attempt, record.get("ended_at"), len(steps), text)
         if live is None:
-            row = self._db.execute(_INSERT, (*values, run_id)).lastrowid or 0
-        else:
-            row = live.row
-            self._db.execute(_UPDATE, (*values, row))
+            self._last_row += 1
+        row = self._last_row if live is None else live.row
+        self._rows[_INTO_ROLLOUT].append((*values, run_id, row))
         self._count(values, 1)
         size = self._write_steps(row, attempt, steps) if steps else 0
         self._live.pop(run_id, None)
+        self._absent.discard(run_id)
         return run_id, size + len(text)
 
     def state(self, run_id: str, record: Mapping[str, Any]) -> None:
@@ -180,7 +208,9 @@ class JobTables:
             self._db.execute("INSERT OR IGNORE INTO verdict (key, reply) VALUES (?, ?)", (key, text))
 
     def settle(self) -> None:
-        """Write the sums of what was counted since the last call."""
+        """Write what was held back, and the sums of what was counted since the last call."""
+        self._flush()
+        self._absent.clear()
         if not self._sums:
             return
         self._db.executemany(_TALLY, [(slug, *sums) for slug, sums in self._sums.items()])
@@ -190,29 +220,32 @@ class JobTables:
         self._db.execute(_TOTAL, over_all)
         self._sums.clear()
 
+    def _flush(self) -> None:
+        for into, rows in self._rows.items():
+            if rows:
+                _insert(self._db, into, rows)
+                rows.clear()
+
     def _find(self, run_id: str) -> _Live | None:
-        live = self._live.get(run_id)
-        if live is None:
-            row = self._db.execute("SELECT id, attempt FROM rollout WHERE run_id = ?", (run_id,)).fetchone()
-            if row is not None:
-                live = self._live[run_id] = _Live(row[0], row[1])
-                found = self._db.execute("SELECT count(*) FROM step WHERE rollout = ? AND attempt = ?", row)
-                live.written = found.fetchone()[0]
-        return live
+        if run_id not in self._live and run_id not in self._absent:
+            self._flush()
+            self.expect([run_id])
+        return self._live.get(run_id)
 
     def _forget(self, live: _Live, attempt: int) -> None:
         """Take out what is rewritten whole: the steps of this try, and what an earlier end was counted as."""
         if live.written:
+            self._flush()
             for table in ("step", "block"):
                 self._db.execute(
                     f"DELETE FROM {table} WHERE rollout = ? AND attempt = ?",  # noqa: S608 - a constant
                     (live.row, attempt),
                 )
-        before = self._db.execute(
-            f"SELECT {_ROLLOUT} FROM rollout WHERE id = ? AND state = 'finished'",  # noqa: S608 - constants
-            (live.row,),
-        ).fetchone()
-        if before is not None:
+        if live.has_ended:
+            before = self._db.execute(
+                f"SELECT {_ROLLOUT} FROM rollout WHERE id = ?",  # noqa: S608 - constants
+                (live.row,),
+            ).fetchone()
             self._count(before, -1)
 
     def _kept_rollout(self, record: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
@@ -286,16 +319,8 @@ class JobTables:
         for number, (record, line) in enumerate(self._screened_steps(steps), first):
             columns.append((row, attempt, number, *step_columns(record)))
             lines.append(line)
-        data = payload.pack(lines)
-        self._db.execute(
-            "INSERT OR REPLACE INTO block (rollout, attempt, first, data) VALUES (?, ?, ?, ?)",
-            (row, attempt, first, data),
-        )
-        self._db.executemany(
-            "INSERT OR REPLACE INTO step (rollout, attempt, number, kind, name, started_at, ended_at, tokens, "
-            "cost_usd, error) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            columns,
-        )
+        self._rows[_INTO_BLOCK].append((row, attempt, first, payload.pack(lines)))
+        self._rows[_INTO_STEP] += columns
         return sum(map(len, lines))
 
     def _screened_steps(self, steps: Iterable[Any]) -> list[tuple[Mapping[str, Any], str]]:
@@ -351,6 +376,19 @@ class JobTables:
                 (key, mime, int(packed), zlib.compress(data) if packed else data),
             )
         return key
+
+
+def _insert(db: sqlite3.Connection, into: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Insert rows, or put them in the place of those of the same key, in few statements of few sizes."""
+    row = f"({', '.join('?' * len(rows[0]))})"
+    at, size = 0, ROWS_AT_ONCE
+    while at < len(rows):
+        while size > len(rows) - at:
+            size //= 2
+        values = ", ".join([row] * size)
+        chunk = [value for columns in rows[at : at + size] for value in columns]
+        db.execute(f"INSERT OR REPLACE INTO {into} VALUES {values}", chunk)  # noqa: S608 - constants
+        at += size
 
 
 def tally(db: sqlite3.Connection) -> None:

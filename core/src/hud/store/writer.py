@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from hud.errors import StoreError
 from hud.store.folder import local_folder
@@ -57,7 +57,9 @@ class JobWriter:
             raise
         self._tables = JobTables(self._db, mask, redact)
         self._broken: StoreError | None = None
-        self._waiting: list[tuple[Callable[[], Any], _Reply | None]] = []
+        self._waiting: _Batch = []
+        self._told: list[str] = []
+        """Rollouts that `_waiting` tells of."""
         self._begun: dict[str, int] = {}
         """Where in `_waiting` the beginnings of rollouts are."""
         self._steps: dict[str, list[Any]] = {}
@@ -160,6 +162,8 @@ class JobWriter:
             elif (place := self._begun.pop(ends, None)) is not None:
                 self._waiting[place] = (_nothing, None)  # its end says all that its beginning would have said
             self._waiting.append((write, reply))
+            if run_id := begins or ends:
+                self._told.append(run_id)
             self._accepted += 1
             if self._due is None or due < self._due:
                 self._due = due
@@ -168,9 +172,9 @@ class JobWriter:
     def _work(self) -> None:
         try:
             while True:
-                batch, steps = self._next_batch()
+                batch, told, steps = self._next_batch()
                 if batch or steps:
-                    self._commit(batch, steps)
+                    self._commit(batch, told, steps)
                 elif self._closing:
                     return
                 with self._settled:
@@ -179,7 +183,7 @@ class JobWriter:
         finally:
             self._leave()
 
-    def _next_batch(self) -> tuple[list[tuple[Callable[[], Any], _Reply | None]], dict[str, list[Any]]]:
+    def _next_batch(self) -> tuple[_Batch, list[str], dict[str, list[Any]]]:
         with self._wake:
             while not self._closing:
                 left = None if self._due is None else self._due - time.monotonic()
@@ -187,27 +191,27 @@ class JobWriter:
                     break
                 self._wake.wait(left)
             batch, self._waiting = self._waiting, []
+            told, self._told = self._told, []
             self._begun.clear()
             steps, self._steps = self._steps, {}
             self._due = None
-            return batch, steps
+            return batch, told, steps
 
-    def _commit(
-        self, batch: list[tuple[Callable[[], Any], _Reply | None]], steps: dict[str, list[Any]]
-    ) -> None:
+    def _commit(self, batch: _Batch, told: list[str], steps: dict[str, list[Any]]) -> None:
         answers: list[tuple[_Reply, Any]] = []
         try:
             if self._broken is not None:
                 raise self._broken
             with transaction(self._db):
+                self._tables.expect(told)
                 for write, reply in batch:
                     place = write()
                     if reply is not None:
                         answers.append((reply, place))
-                for run_id, told in steps.items():
-                    self._tables.steps(run_id, told)
+                for run_id, taken in steps.items():
+                    self._tables.steps(run_id, taken)
                 self._tables.settle()
-        except (sqlite3.Error, StoreError) as exc:
+        except Exception as exc:  # noqa: BLE001 - whatever it is, who waits must hear of it
             if self._broken is None:
                 self._broken = StoreError(
                     f"{self.path} cannot be written ({exc}); it holds everything finished before. "
@@ -242,16 +246,19 @@ class JobWriter:
         self.path = self._home
 
 
-def _nothing() -> None:
-    pass
-
-
 class _Reply:
     __slots__ = ("future", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, future: asyncio.Future[Place]) -> None:
         self.loop = loop
         self.future = future
+
+
+_Batch: TypeAlias = list[tuple[Callable[[], Any], _Reply | None]]
+
+
+def _nothing() -> None:
+    pass
 
 
 def _answer(replies: list[tuple[_Reply, Any]]) -> None:
