@@ -7,7 +7,7 @@ import os
 import sys
 from contextlib import aclosing, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO, cast
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import click
 
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 TICK_S = 1.0
 ANNOUNCE_S = 0.03
+STUBBORN_S = 2.0
+"""What agents that would not be cancelled may take once the job is over."""
+
 MOST_LOGS = 5
 LOG_BYTES = 16 * 1024
 
@@ -47,10 +50,31 @@ def run(request: EvalRequest) -> int:
     with redirect_stdout(sys.stderr):
         prepared = prepare(request)
         if not request.dry_run:
-            return asyncio.run(_evaluate(prepared, results, announcement))
+            return asyncio.run(_to_the_end(prepared, results, announcement))
     from hud.cli.dry_run import show
 
     return show(prepared)
+
+
+async def _to_the_end(prepared: Prepared, results: TextIO, announcement: Announcement) -> int:
+    """Evaluate, and end the process at once where an agent will not: `asyncio.run` waits for its tasks for good."""
+    error: BaseException | None = None
+    try:
+        code = await _evaluate(prepared, results, announcement)
+    except BaseException as exc:  # noqa: BLE001 - raised again, unless it could never be
+        error, code = exc, failure.FAILED
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    if left and (await asyncio.wait(left, timeout=STUBBORN_S))[1]:
+        if error is not None:
+            code = failure.finish(error, as_json=prepared.request.output == "json")
+        for stream in (results, sys.stderr):
+            stream.flush()
+        os._exit(code)
+    if error is not None:
+        raise error
+    return code
 
 
 async def _evaluate(prepared: Prepared, results: TextIO, announcement: Announcement) -> int:
@@ -70,10 +94,7 @@ async def _evaluate(prepared: Prepared, results: TextIO, announcement: Announcem
     evaluation.report(interrupted=interrupted)
     if error is not None:
         raise error
-    code = failure.INTERRUPTED if interrupted else evaluation.exit_code()
-    if evaluation.session.left_behind:
-        _leave(code)
-    return code
+    return failure.INTERRUPTED if interrupted else evaluation.exit_code()
 
 
 class Evaluation:
@@ -251,13 +272,6 @@ def _with_request(prepared: Prepared) -> dict[str, Any]:
 def _shown_path(path: Path) -> str:
     here = Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
-
-
-def _leave(code: int) -> NoReturn:
-    """End without waiting for what would not end: `asyncio.run` waits for its tasks for good."""
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    os._exit(code)
 
 
 def _end_at_once(stack: str) -> None:

@@ -158,11 +158,6 @@ class Scheduler:
         """Rollouts that hold a place."""
         return self._busy
 
-    @property
-    def left_behind(self) -> int:
-        """Rollouts that would not end and were abandoned, and have not ended since."""
-        return len(self._left_behind)
-
     def is_overdue(self) -> bool:
         """Tell whether a rollout is past its hard bound: while the loop runs none ever is."""
         bound, now = self.plan.options.hard_bound_s, time.time()

@@ -160,11 +160,6 @@ class JobSession:
         """Rollouts that run now."""
         return 0 if self._scheduler is None else self._scheduler.in_flight
 
-    @property
-    def left_behind(self) -> int:
-        """Rollouts that would not end, and still have not: a loop that waits for its tasks waits for them."""
-        return 0 if self._scheduler is None else self._scheduler.left_behind
-
     async def run(self) -> None:
         """Run to the end; see `Taskset.run` for what a cancellation does."""
         await self._check()
