@@ -182,7 +182,7 @@ def test_a_low_mean_fails_where_asked(hud: Hud, mixed: Path) -> None:
         (["env.py", "oracle", "--task", "count", "--args", '{"wrod": "x"}'], "wrod"),
         (["tasks.py", "oracle", "--config", "novalue"], "write it as key=value"),
         (["tasks.py", "oracle", "--deadline", "act=0"], "seconds above 0"),
-        (["tasks.py", "oracle", "--deadline", "acting=3"], "the phases are place, connect"),
+        (["tasks.py", "oracle", "--deadline", "acting=3"], "deadlines are of place, connect"),
         (["tasks.py", "oracle", "--group", "0"], "0 is not in the range"),
         (["tasks.py", "oracle", "--runtime", "locall"], "locall"),
         (["tasks.py", "noop", "--source", "env.py"], "the agent is 'noop'"),
