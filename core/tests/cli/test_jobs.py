@@ -288,3 +288,41 @@ def test_a_file_that_cannot_be_read_is_listed_as_such(wicked: dict[str, Any], hu
     assert "unreadable" in listed.stdout
     assert wicked["job_id"][:8] in listed.stdout
     assert hud("jobs", "broken").returncode == 1
+
+
+@pytest.mark.anyio
+async def test_a_try_that_was_lost_begins_the_story_anew(tmp_path: Path) -> None:
+    from hud.cli.trace import _events
+    from hud.store.writer import JobWriter
+    from hud.types import AgentStep
+
+    writer = JobWriter(tmp_path, "ab" * 16)
+    run_id = "cd" * 16
+    run = {
+        "run_id": run_id,
+        "index": 0,
+        "group_id": "g",
+        "slug": "s",
+        "task": {"env": "e", "id": "t"},
+        "agent": "a",
+    }
+    writer.job({"job_id": "ab" * 16, "name": "n", "started_at": 1.0})
+    writer.started({**run, "attempt": 1, "started_at": 1.0})
+    writer.step(run_id, AgentStep(content="first"))
+    assert writer.flush(30)
+    events = _events(writer.path, run_id, follow=True)
+    assert [next(events)[0], next(events)[1]["content"]] == ["start", "first"]
+    failure = {"kind": "infrastructure", "phase": "act", "type": "ConnectionLostError", "message": "gone"}
+    writer.attempt({**run, "attempt": 1, "failure": failure})
+    writer.started({**run, "attempt": 2, "started_at": 1.0})
+    writer.step(run_id, AgentStep(content="second"))
+    assert writer.flush(30)
+    kind, again = next(events)
+    assert (kind, again["attempt"], again["attempts_before"][0]["failure"]["type"]) == (
+        "start",
+        2,
+        "ConnectionLostError",
+    )
+    assert next(events)[1]["content"] == "second"
+    await writer.close()
+    assert next(events)[0] == "end", "nobody writes it any more"

@@ -61,6 +61,7 @@ async def test_a_dead_collector_costs_nothing_but_the_spans(monkeypatch: pytest.
     assert (job.reward, job.errors) == (1.0, [])
     [remark] = job.remarks
     assert f"{5 * SPANS_EACH + 1} of {5 * SPANS_EACH + 1} spans did not reach http://127.0.0.1:" in remark
+    assert remark.endswith("Connection refused")
 
 
 async def test_a_collector_that_answers_500_is_told_with_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:

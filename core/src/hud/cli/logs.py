@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
 
+from hud.cli.terminal import is_terminal, safe
 from hud.errors import UsageError
 
 
@@ -21,7 +23,7 @@ def logs(run: str, lines: int | None) -> None:
     text = path.read_text(encoding="utf-8", errors="replace")
     if lines is not None:
         text = "".join(text.splitlines(keepends=True)[-lines:])
-    click.echo(text, nl=False)
+    click.echo(safe(text) if is_terminal(sys.stdout) else text, nl=False)
 
 
 def find_log(run: str) -> Path:

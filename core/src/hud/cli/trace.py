@@ -123,9 +123,10 @@ def _events(path: Path, run_id: str, *, follow: bool) -> Iterator[tuple[str, dic
             # Asked before the record is read: a writer that ends in between has written all by then.
             written = is_locked(path)
             row = file.record(run_id, steps=False)
-            if row.get("attempt", attempt) != attempt or attempt is None:
-                attempt, seen = row.get("attempt", 1), 0
-                yield "start", {**row, "attempts_before": file.attempts(run_id)}
+            lost = file.attempts(run_id)
+            if attempt != len(lost) + 1:
+                attempt, seen = len(lost) + 1, 0
+                yield "start", {**row, "attempt": attempt, "attempts_before": lost}
             for step in file.steps(run_id, first=seen):
                 seen += 1
                 yield "step", step

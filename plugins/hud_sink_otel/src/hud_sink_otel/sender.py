@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import threading
 import time
 from collections import deque
@@ -140,5 +141,11 @@ class _LastWords(logging.Filter):
         if threading.get_ident() != self._thread:
             return True
         if record.levelno >= logging.WARNING:
-            self.text = record.getMessage()[:300]
+            self.text = _gist(record.getMessage())
         return False
+
+
+def _gist(text: str) -> str:
+    """Return what matters of the exporter's words: of a failed connection the system's reason."""
+    reasons = re.findall(r"\[Errno -?\d+\] [^\"')]+|Read timed out|HTTP \d{3}[^,]*", text)
+    return str(reasons[-1]) if reasons else text[:200]
