@@ -29,8 +29,11 @@ SUFFIX = ".db"
 BATCH_S = 0.02
 """How long an event nobody waits for may lie before it is committed."""
 
-STEPS_S = 0.5
-"""How long steps of a rollout in flight may lie in memory before a reader can see them."""
+LATER_S = 0.5
+"""How long the beginning and the steps of a rollout in flight may lie in memory before a reader can see them.
+
+What ends sooner is written once, with its end.
+"""
 
 
 class JobWriter:
@@ -59,12 +62,13 @@ class JobWriter:
         self._broken: StoreError | None = None
         self._waiting: _Batch = []
         self._told: list[str] = []
-        """Rollouts that `_waiting` tells of."""
-        self._begun: dict[str, int] = {}
-        """Where in `_waiting` the beginnings of rollouts are."""
+        """Rollouts that `_waiting` tells the end of."""
+        self._begun: dict[str, Mapping[str, Any]] = {}
         self._steps: dict[str, list[Any]] = {}
         self._due: float | None = None
         """When what waits must be written."""
+        self._later: float | None = None
+        """When beginnings and steps must be."""
         self._wake = threading.Condition()
         self._settled = threading.Condition()
         self._accepted = 0
@@ -91,12 +95,17 @@ class JobWriter:
 
     def started(self, record: Mapping[str, Any]) -> None:
         """Write that a try of a rollout begins: `{run_id, index, group_id, slug, task, agent, attempt, started_at}`."""
-        self._put(lambda: self._tables.started(record), begins=str(record["run_id"]))
+        with self._wake:
+            self._begun[str(record["run_id"])] = record
+            self._expect_later()
 
     def attempt(self, record: Mapping[str, Any]) -> None:
         """Write that a try of a rollout was lost to infrastructure; `{run_id, attempt, failure, ...}`."""
         with self._wake:
+            begun = self._begun.pop(str(record["run_id"]), None)
             steps = self._steps.pop(str(record["run_id"]), ())
+        if begun is not None:
+            self._put(lambda: self._tables.started(begun))
         self._put(lambda: self._tables.attempt(record, steps))
 
     def step(self, run_id: str, step: Any) -> None:
@@ -108,9 +117,12 @@ class JobWriter:
             if waiting is None:
                 waiting = self._steps[run_id] = []
             waiting.append(step)
-            if self._due is None:
-                self._due = time.monotonic() + STEPS_S
-                self._wake.notify()
+            self._expect_later()
+
+    def _expect_later(self) -> None:
+        if self._later is None:
+            self._later = time.monotonic() + LATER_S
+            self._wake.notify()
 
     async def finished(self, record: Mapping[str, Any]) -> Place:
         """Write a finished rollout; returns once it is on disk.
@@ -129,6 +141,7 @@ class JobWriter:
 
     def _finish(self, record: Mapping[str, Any], reply: _Reply | None) -> None:
         with self._wake:
+            self._begun.pop(record["run_id"], None)
             self._steps.pop(record["run_id"], None)
         self._put(lambda: self._tables.finished(record), reply, ends=str(record["run_id"]))
 
@@ -142,28 +155,22 @@ class JobWriter:
     def flush(self, timeout_s: float) -> bool:
         """Wait, on any thread but the writer's, until all told so far is on disk; False after `timeout_s` seconds."""
         with self._wake:
-            self._due = 0.0
+            self._due = self._later = 0.0
             self._wake.notify()
         with self._settled:
             accepted = self._accepted
             return self._settled.wait_for(lambda: self._handled >= accepted, timeout_s)
 
-    def _put(
-        self, write: Callable[[], Any], reply: _Reply | None = None, *, begins: str = "", ends: str = ""
-    ) -> None:
+    def _put(self, write: Callable[[], Any], reply: _Reply | None = None, *, ends: str = "") -> None:
         if self._broken is not None:
             raise self._broken
         due = 0.0 if ends else time.monotonic() + BATCH_S
         with self._wake:
             if self._closing:
                 raise StoreError(f"{self.path} is closed")
-            if begins:
-                self._begun[begins] = len(self._waiting)
-            elif (place := self._begun.pop(ends, None)) is not None:
-                self._waiting[place] = (_nothing, None)  # its end says all that its beginning would have said
             self._waiting.append((write, reply))
-            if run_id := begins or ends:
-                self._told.append(run_id)
+            if ends:
+                self._told.append(ends)
             self._accepted += 1
             if self._due is None or due < self._due:
                 self._due = due
@@ -172,9 +179,9 @@ class JobWriter:
     def _work(self) -> None:
         try:
             while True:
-                batch, told, steps = self._next_batch()
-                if batch or steps:
-                    self._commit(batch, told, steps)
+                batch, told, in_flight = self._next_batch()
+                if batch or any(in_flight):
+                    self._commit(batch, told, in_flight)
                 elif self._closing:
                     return
                 with self._settled:
@@ -183,31 +190,37 @@ class JobWriter:
         finally:
             self._leave()
 
-    def _next_batch(self) -> tuple[_Batch, list[str], dict[str, list[Any]]]:
+    def _next_batch(self) -> tuple[_Batch, list[str], _InFlight]:
         with self._wake:
             while not self._closing:
-                left = None if self._due is None else self._due - time.monotonic()
+                dues = [due for due in (self._due, self._later) if due is not None]
+                left = min(dues) - time.monotonic() if dues else None
                 if left is not None and left <= 0:
                     break
                 self._wake.wait(left)
             batch, self._waiting = self._waiting, []
             told, self._told = self._told, []
-            self._begun.clear()
-            steps, self._steps = self._steps, {}
             self._due = None
-            return batch, told, steps
+            in_flight: _InFlight = ({}, {})
+            if self._closing or (self._later is not None and self._later <= time.monotonic()):
+                in_flight = (self._begun, self._steps)
+                self._begun, self._steps, self._later = {}, {}, None
+            return batch, told, in_flight
 
-    def _commit(self, batch: _Batch, told: list[str], steps: dict[str, list[Any]]) -> None:
+    def _commit(self, batch: _Batch, told: list[str], in_flight: _InFlight) -> None:
         answers: list[tuple[_Reply, Any]] = []
+        begun, steps = in_flight
         try:
             if self._broken is not None:
                 raise self._broken
             with transaction(self._db):
-                self._tables.expect(told)
+                self._tables.expect([*told, *begun])
                 for write, reply in batch:
                     place = write()
                     if reply is not None:
                         answers.append((reply, place))
+                for beginning in begun.values():
+                    self._tables.started(beginning)
                 for run_id, taken in steps.items():
                     self._tables.steps(run_id, taken)
                 self._tables.settle()
@@ -255,10 +268,8 @@ class _Reply:
 
 
 _Batch: TypeAlias = list[tuple[Callable[[], Any], _Reply | None]]
-
-
-def _nothing() -> None:
-    pass
+_InFlight: TypeAlias = tuple[dict[str, Mapping[str, Any]], dict[str, list[Any]]]
+"""Beginnings and steps, by rollout."""
 
 
 def _answer(replies: list[tuple[_Reply, Any]]) -> None:
