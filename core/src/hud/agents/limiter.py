@@ -56,10 +56,10 @@ class Limiter:
         patience_s: float = 600.0,
         dice: random.Random | None = None,
     ) -> None:
-        self.window = float(first_in_flight)
+        self.window: float = float(first_in_flight)
         self.rate: float | None = None
-        self.in_flight = 0
-        self.tally = Tally()
+        self.in_flight: int = 0
+        self.tally: Tally = Tally()
         self._max = max_in_flight
         self._patience_s = patience_s
         self._dice = dice or random.Random()  # noqa: S311 - jitter, not secrets

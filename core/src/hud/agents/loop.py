@@ -147,10 +147,10 @@ class Rollout:
         self.agent = agent
         self.run = run
         self.config: ToolAgentConfig = agent.config
-        self.conversation = Conversation()
-        self.toolset = Toolset(timeout_s=self.config.tool_timeout_seconds)
-        self.steps = 0
-        self.tokens = 0
+        self.conversation: Conversation = Conversation()
+        self.toolset: Toolset = Toolset(timeout_s=self.config.tool_timeout_seconds)
+        self.steps: int = 0
+        self.tokens: int = 0
         self.cost_usd: float | None = 0.0
         self._counted = 0
         """Tokens of the conversation up to entry `_counted_at`, as the provider counted them."""

@@ -60,7 +60,7 @@ class ReplayAgent(PlainAgent):
         self.job = job
         self.run_id = run_id
         self.until_difference = until_difference
-        self.skip = frozenset([skip] if isinstance(skip, str) else skip)
+        self.skip: frozenset[str] = frozenset([skip] if isinstance(skip, str) else skip)
         self._is_same = Sameness([ignore] if isinstance(ignore, str) else ignore)
 
     async def __call__(self, run: Run) -> Any:

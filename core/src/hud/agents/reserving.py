@@ -22,7 +22,7 @@ class Reservation:
     __slots__ = ("output_tokens",)
 
     def __init__(self, output_tokens: int | None = None) -> None:
-        self.output_tokens = output_tokens
+        self.output_tokens: int | None = output_tokens
         """What the call may write at most, where the budget holds less than was asked for; None bounds nothing."""
 
     def settle(self, usage: Usage | None) -> None:

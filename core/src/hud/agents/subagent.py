@@ -37,10 +37,10 @@ class SubRun:
     def __init__(self, outer: Run, prompt: str) -> None:
         self.outer = outer
         self.prompt: Any = prompt
-        self.trace = Trace()
+        self.trace: Trace = Trace()
         self.task: Task = outer.task
-        self.job_id = outer.job_id
-        self.group_id = outer.group_id
+        self.job_id: str = outer.job_id
+        self.group_id: str = outer.group_id
 
     @property
     def client(self) -> Any:
@@ -100,7 +100,7 @@ class AgentTool(RunTool):
         if not callable(agent):
             raise ConfigError(f"AgentTool {name!r}: {agent!r} is no agent")
         self.agent = agent
-        self.name = safe_name(name)
+        self.name: str = safe_name(name)
         self.description = description
         self.timeout_s = timeout_s
 
@@ -148,7 +148,7 @@ class TaskTool(RunTool):
     ) -> None:
         self.task = task
         self.agent = agent
-        self.name = safe_name(name)
+        self.name: str = safe_name(name)
         self.description = description
         self.arguments = dict(arguments or {})
         self.options = options

@@ -42,7 +42,7 @@ class Arguments:
         self._where = where
         self.signature = inspect.signature(function)
         parameters = list(self.signature.parameters.values())[reserved:]
-        self.open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
+        self.open_ended: bool = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
         for parameter in parameters:
             if parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.POSITIONAL_ONLY):
                 raise TemplateTypeError(
@@ -56,7 +56,7 @@ class Arguments:
         if missing:
             made, self._definitions = rules_by_pydantic(missing, where)
             plain.update(made)
-        self.parameters = {
+        self.parameters: dict[str, Parameter] = {
             p.name: Parameter(p.name, Rule(rule.schema, with_json_retry(rule.check)), p.default)
             for p in named
             if (rule := plain[p.name]) is not None

@@ -31,7 +31,7 @@ class AuthorLoop:
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
         self.loop.set_exception_handler(_report_unhandled)
-        self.mailbox = Mailbox(self.loop)
+        self.mailbox: Mailbox = Mailbox(self.loop)
         self.thread_id: int | None = None
         self.ended: Future[None] = Future()
         self._stopping = False

@@ -45,7 +45,7 @@ class Outcome:
 
     def __init__(self, reply: dict[str, Any] | None = None, error: HudError | None = None) -> None:
         self.reply = reply
-        self.error = error
+        self.error: HudError | None = error
 
     def get(self) -> dict[str, Any]:
         """Return the reply or raise the error."""
@@ -97,8 +97,8 @@ class Drive:
         self.scored: asyncio.Future[Outcome] = create()
         self.ended: asyncio.Future[None] = create()
         self.problems: list[HudError] = []
-        self.phase = Phase.STARTING
-        self.context = context
+        self.phase: Phase = Phase.STARTING
+        self.context: TaskContext = context
         self.template: Template = context.template
         self._arguments = arguments
         self._author = author

@@ -57,8 +57,8 @@ class Environment:
         """("initialize", hook), ("shutdown", hook) and ("backing", backing), as declared."""
         self.teardown_hooks: list[Callable[[], Any]] = []
         self.published = False
-        self.lease = Lease()
-        self.source_file = _declaring_file()
+        self.lease: Lease = Lease()
+        self.source_file: Path | None = _declaring_file()
         self._running: AsyncExitStack | None = None
         for capability in capabilities or ():
             self.add_capability(capability)

@@ -27,7 +27,7 @@ class Release:
 
     def __init__(self, drive: Drive, late_errors: list[HudError], *, cleanup_s: float, running: bool) -> None:
         self.drive = drive
-        self.abandoned = False
+        self.abandoned: bool = False
         self.late_errors = late_errors
         """Those of its session."""
         self._timers: list[asyncio.TimerHandle] = []

@@ -140,8 +140,8 @@ class BoundServer:
 
     def __init__(self, server: Server, stack: AsyncExitStack) -> None:
         self.server = server
-        self.url = server.url
-        self.port = server.port
+        self.url: str = server.url
+        self.port: int = server.port
         self._stack = stack
         self._closing: asyncio.Task[None] | None = None
 

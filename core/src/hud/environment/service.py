@@ -54,8 +54,8 @@ class EnvironmentService:
         release_s: float = RELEASE_S,
     ) -> None:
         self.env = env
-        self.name = env.name
-        self.version = env.version
+        self.name: str = env.name
+        self.version: str = env.version
         self.author = author
         self.owns_author = False
         self.late_errors: list[HudError] = []
@@ -64,7 +64,7 @@ class EnvironmentService:
         self.context = contextvars.copy_context()
         self.context.run(service_loop.set, self.loop)
         self.backings: Sequence[Backing] = ()
-        self.contains_agent = False
+        self.contains_agent: bool = False
         self._frame_bytes = frame_bytes
         self._release_s = release_s
         self._outbox = Mailbox(self.loop)

@@ -44,7 +44,7 @@ class EnvironmentSession:
     )
 
     def __init__(self, service: EnvironmentService, session_id: str, host: HostCalls | None) -> None:
-        self.session_id = session_id
+        self.session_id: str = session_id
         self.late_errors: list[HudError] = []
         self._service = service
         self._state_host = host

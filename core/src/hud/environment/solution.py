@@ -18,7 +18,7 @@ class Solution:
     def __init__(self, template: Template, function: Callable[..., Any]) -> None:
         code = getattr(inspect.unwrap(function), "__code__", None)
         place = f"{code.co_filename}:{code.co_firstlineno}" if code is not None else repr(function)
-        self.where = f"solution of template {template.id!r} ({place})"
+        self.where: str = f"solution of template {template.id!r} ({place})"
         if not inspect.iscoroutinefunction(inspect.unwrap(function)):
             raise TemplateTypeError(f"{self.where} must be `async def` and return the answer")
         self.template = template

@@ -44,7 +44,7 @@ class Template:
         self.id: str = id or str(getattr(function, "__name__", type(function).__name__))
         self.file = getattr(code, "co_filename", "")
         self.line = getattr(code, "co_firstlineno", 0)
-        self.where = f"template {self.id!r} ({self.file}:{self.line})"
+        self.where: str = f"template {self.id!r} ({self.file}:{self.line})"
         if code is None or not code.co_flags & _ASYNC_GENERATOR:
             raise TemplateTypeError(
                 f"{self.where} is no async generator function: write `async def` with "
@@ -56,7 +56,7 @@ class Template:
         self.input = input
         self.returns = returns
         self.keep_agent_processes = keep_agent_processes
-        self.artifacts = tuple(artifacts)
+        self.artifacts: tuple[str, ...] = tuple(artifacts)
         self.__name__ = self.id
         self.__doc__ = function.__doc__
         self.__module__ = function.__module__

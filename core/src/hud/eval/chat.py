@@ -39,7 +39,7 @@ class Chat:
         self.agent = agent
         self.runtime = runtime
         self.messages: list[dict[str, Any]] = [dict(m) for m in task.args.get("messages") or ()]
-        self.job = Job(name=f"chat with {task.slug}")
+        self.job: Job = Job(name=f"chat with {task.slug}")
         self._options = options or Options()
 
     async def send(self, message: str | Sequence[Mapping[str, Any]]) -> Trace:

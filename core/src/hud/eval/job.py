@@ -34,10 +34,10 @@ class Job:
         group: int = 1,
         taskset_id: str | None = None,
     ) -> None:
-        self.id = id or new_id()
-        self.name = name
+        self.id: str = id or new_id()
+        self.name: str = name
         self._runs = RunList(runs)
-        self.group = group
+        self.group: int = group
         self.taskset_id = taskset_id
         self.source: str | None = None
         """What the rows were read from."""
@@ -50,14 +50,14 @@ class Job:
         """What went wrong beside the runs: a placement shared by all that was not given back."""
         self.remarks: list[str] = []
         """What the user should know although no result depends on it: what a sink lost."""
-        self.cancelled = False
+        self.cancelled: bool = False
         """Whether it was ended early: cancelled, stopped, or out of budget (`ended_because` says)."""
         self.ended_because: str | None = None
         self.budget: dict[str, Any] | None = None
         """The budget, what was spent of it and what it left undone; None where there was none."""
-        self.started_at = time.time()
+        self.started_at: float = time.time()
         self.ended_at: float | None = None
-        self.paused_s = 0.0
+        self.paused_s: float = 0.0
         """For how long it lay still, killed or ended early, before it went on."""
         self._totals: JobSummary | None = JobSummary()
         self._stored: StoredJob | None = None

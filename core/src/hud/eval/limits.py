@@ -79,8 +79,8 @@ class Meter:
         purse: Purse | None = None,
         lender: Meter | None = None,
     ) -> None:
-        self.limits = limits
-        self.parent = parent
+        self.limits: Limits = limits
+        self.parent: Meter | None = parent
         self.purse: Purse | None = purse if parent is None else parent.purse
         self.lender: Meter | None = lender if parent is None else parent.lender
         self.credit: Amount | None = None
@@ -89,9 +89,9 @@ class Meter:
         """What this rollout's graders used."""
         self.ungraded_because: BudgetExhaustedError | None = None
         """The budget could not pay for its graders."""
-        self.steps = 0
-        self.tokens = 0
-        self.cost_usd = 0.0
+        self.steps: int = 0
+        self.tokens: int = 0
+        self.cost_usd: float = 0.0
         self.tripped: LimitError | None = None
         """The bound this rollout passed, also where its agent kept the error to itself."""
         self.exhausted: str | None = None

@@ -79,8 +79,8 @@ class Attempt:
         assert task is not None
         self.task = task
         """The one task that calls the phases."""
-        self.stack = AsyncExitStack()
-        self.timer = PhaseTimer(deadlines.shortest)
+        self.stack: AsyncExitStack[bool | None] = AsyncExitStack()
+        self.timer: PhaseTimer = PhaseTimer(deadlines.shortest)
         self._expired = False
 
     async def within(

@@ -61,8 +61,8 @@ class Held(Reservation):
         super().__init__(output_tokens)
         self._purse: Purse | None = purse
         self._settled: Callable[[Amount], None] | None = None
-        self.model = model
-        self.amount = amount
+        self.model: str = model
+        self.amount: Amount = amount
 
     def on_settled(self, tell: Callable[[Amount], None]) -> None:
         """Have `tell` called with what the call used; its step must not be counted a second time."""
@@ -117,8 +117,8 @@ class Purse:
 
     def __init__(self, budget: Budget, on_used_up: Callable[[str], None] = lambda _: None) -> None:
         self.budget = budget
-        self.spent = Amount()
-        self.held = Amount()
+        self.spent: Amount = Amount()
+        self.held: Amount = Amount()
         self.used_up: str | None = None
         """Why nothing new starts; None while there is something left."""
         self.cut_short = 0
@@ -130,7 +130,9 @@ class Purse:
         self._in_flight = 0
         self._outputs: dict[str, _Outputs] = {}
         seconds = budget.sandbox_seconds
-        self.clock = None if seconds is None else SandboxClock(seconds, self._out_of_time)
+        self.clock: SandboxClock | None = (
+            None if seconds is None else SandboxClock(seconds, self._out_of_time)
+        )
         self._grading = Amount()
         self._graded = 0
         self._acting = 0

@@ -49,8 +49,8 @@ class Rollout:
         on_attempt: Callable[[Run], Any] | None = None,
         place_row: PlaceRow | None = None,
     ) -> None:
-        self.run = run
-        self.agent = agent
+        self.run: Run = run
+        self.agent: AgentCall = agent
         self.provider = provider
         self.options = options
         self.connector = connector

@@ -80,19 +80,19 @@ class Run:
         meter: Meter | None = None,
     ) -> None:
         self._client = client
-        self.task = task if task is not None else Task(env="", id=task_id, args=dict(args or {}))
+        self.task: Task = task if task is not None else Task(env="", id=task_id, args=dict(args or {}))
         self.prompt: Any = None
         self.bindings: dict[str, Any] = {}
-        self.grade = Grade.ungraded()
-        self.trace = trace or Trace(trace_id=trace_id or new_id())
-        self.job_id = job_id
-        self.group_id = group_id
+        self.grade: Grade = Grade.ungraded()
+        self.trace: Trace = trace or Trace(trace_id=trace_id or new_id())
+        self.job_id: str = job_id
+        self.group_id: str = group_id
         self.runtime: str | None = None
         """The address the environment was served on."""
         self.runtime_config: RuntimeConfig | None = self.task.runtime_config
         self.connections: list[Any] = []
-        self.agent_name = agent_name
-        self.index = index
+        self.agent_name: str = agent_name
+        self.index: int = index
         """The place in its job: rows in order, each row's group together."""
         self.attempts: list[dict[str, Any]] = []
         """Earlier tries of this rollout that infrastructure ended: `{attempt, failure, phases_s}`."""
@@ -107,10 +107,10 @@ class Run:
         """When each phase of the current try began, in seconds since the epoch."""
         self.left_behind: LeftBehind | None = None
         """What its agent left in its workspaces, where the job keeps that or puts it back."""
-        self.given_back = False
+        self.given_back: bool = False
         """Whether the job's budget ended it before its agent had done anything: it counts as never started."""
-        self.started_at = time.time()
-        self.meter = meter
+        self.started_at: float = time.time()
+        self.meter: Meter | None = meter
         if meter is not None:
             self.trace.listener = meter.charge
 

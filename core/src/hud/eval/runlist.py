@@ -30,8 +30,8 @@ class RunList(Sequence["Run"]):
         self._order: list[int] = []
         self._sorted = True
         self._bytes = 0
-        self.keep = keep
-        self.keep_bytes = KEPT_BYTES
+        self.keep: int = keep
+        self.keep_bytes: int = KEPT_BYTES
         self.load: Callable[[Place], Run] | None = None
         self.load_all: Callable[[Sequence[Place]], list[Run]] | None = None
         """The same for many at once, at less cost each."""

@@ -15,7 +15,7 @@ class SandboxClock:
 
     def __init__(self, seconds: float, tell: Callable[[str], None]) -> None:
         self.seconds = seconds
-        self.over_s = 0.0
+        self.over_s: float = 0.0
         """Of placements that were given back, those before the job went on among them."""
         self.time_is_up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Resolves when agents must stop."""

@@ -88,7 +88,7 @@ class Scheduler:
     def __init__(self, plan: Plan, job: Job, observer: Observer, deliver: Deliver | None = None) -> None:
         self.plan = plan
         self.job = job
-        self.meter = self._meter()
+        self.meter: Meter = self._meter()
         self._expected = _count(plan)
         self._launched = 0
         self._observer = observer

@@ -98,7 +98,7 @@ class JobSession:
         only: Only | None = None,
         force: bool = False,
     ) -> None:
-        self.options = Options(
+        self.options: Options = Options(
             deadlines=deadlines if deadlines is not None else Deadlines(),
             limits=limits if limits is not None else Limits(),
             retries=Retries.of(retries),
@@ -117,7 +117,7 @@ class JobSession:
             )
         self.agent = agent
         self.runtime = runtime
-        self.job = job if job is not None else Job(name=name or taskset.name)
+        self.job: Job = job if job is not None else Job(name=name or taskset.name)
         self._resumes = _checked_resume(self.job, group=group, only=only, jobs_dir=jobs_dir)
         self._only = only
         self._force = force

@@ -34,7 +34,7 @@ class SinkFeed:
     """Tells one sink. `put` never waits; `close` waits `CLOSE_S`, and returns what the user should know."""
 
     def __init__(self, sink: Sink, clean: Cleaned) -> None:
-        self.name = str(getattr(sink, "name", "") or type(sink).__name__)
+        self.name: str = str(getattr(sink, "name", "") or type(sink).__name__)
         self._sink = sink
         self._clean = clean
         self._waiting: deque[tuple[str, Mapping[str, Any]]] = deque()

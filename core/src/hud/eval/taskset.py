@@ -33,9 +33,9 @@ class Taskset:
         taskset_id: str | None = None,
         source: str | Path | None = None,
     ) -> None:
-        self.name = name or "taskset"
+        self.name: str = name or "taskset"
         self.taskset_id = taskset_id
-        self.source = None if source is None else str(source)
+        self.source: str | None = None if source is None else str(source)
         """What it was read from."""
         self.origins: dict[str, str] = {}
         """Where rows of a data file stand, `FILE:LINE` by slug."""

@@ -22,7 +22,7 @@ class HeldPlacement:
 
     def __init__(self, provider: Provider, task: Task) -> None:
         self.runtime: Runtime | None = None
-        self.ended = False
+        self.ended: bool = False
         """Whether its process has died, or the placement was left."""
         self._provider = provider
         self._row = task

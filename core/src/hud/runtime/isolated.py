@@ -55,8 +55,8 @@ class IsolatedService:
 
     def __init__(self, runtime: LocalRuntime) -> None:
         self.runtime = runtime
-        self.name = ""
-        self.version = ""
+        self.name: str = ""
+        self.version: str = ""
         self._bindings: list[Capability] = []
         self._entries: list[dict[str, Any]] = []
         self._spare: _Process | None = None

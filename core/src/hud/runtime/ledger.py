@@ -85,7 +85,7 @@ class Entry:
     def __init__(self, ledger: Ledger, number: int, name: str) -> None:
         self._ledger = ledger
         self._number = number
-        self.name = name
+        self.name: str = name
 
     def created(self, id: str, *, expires_at: float | None = None) -> None:  # noqa: A002 - what it is
         """Note what it is called by who made it, and until when it lives where that is known only now."""
@@ -103,9 +103,9 @@ class Ledger:
     """The file of this process. Safe to use from any thread; made at the first intent."""
 
     def __init__(self, folder: Path) -> None:
-        self.owner = owner_record()
+        self.owner: str = owner_record()
         digest = hashlib.sha256(self.owner.encode()).hexdigest()[:16]
-        self.path = folder / f"{digest}.jsonl"
+        self.path: Path = folder / f"{digest}.jsonl"
         self._lock = threading.Lock()
         self._descriptor = -1
         self._size = 0

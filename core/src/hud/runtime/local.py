@@ -69,7 +69,9 @@ class LocalRuntime:
         self.ready_timeout = ready_timeout
         self.view = view
         self.keep = keep
-        self.env_vars = dict(env_vars) if isinstance(env_vars, Mapping) else tuple(env_vars)
+        self.env_vars: dict[str, str] | tuple[str, ...] = (
+            dict(env_vars) if isinstance(env_vars, Mapping) else tuple(env_vars)
+        )
         self.transport = transport
         self._told: set[str] = set()
         self._held: Any = None

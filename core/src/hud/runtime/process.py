@@ -68,7 +68,7 @@ class LocalProcess:
         """Files that go with it."""
         self.written: list[Path] = []
         """Folders that may hold what it wrote over the project."""
-        self.kept = False
+        self.kept: bool = False
         """Whether somebody wants the files it wrote; see `LocalRuntime(keep=...)`."""
         self._loop = asyncio.get_running_loop()
         self._channel = channel

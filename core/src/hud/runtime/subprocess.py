@@ -66,7 +66,9 @@ class SubprocessRuntime:
         self.source = source
         self.env = env
         self.ready_timeout = ready_timeout
-        self.env_vars = dict(env_vars) if isinstance(env_vars, Mapping) else tuple(env_vars)
+        self.env_vars: dict[str, str] | tuple[str, ...] = (
+            dict(env_vars) if isinstance(env_vars, Mapping) else tuple(env_vars)
+        )
 
     def __repr__(self) -> str:
         return f"SubprocessRuntime({str(self.source)!r})"

@@ -34,7 +34,7 @@ class WatchdogProcess:
         self._jobs: dict[str, bytes] = {}
         self._pipe = -1
         self._starts = 0
-        self.pid = 0
+        self.pid: int = 0
 
     def watch(self, job_id: str, file: Path | None, by: float | None) -> None:
         """Say that the job must say something newer, or be over, by `by` (`time.monotonic()`); None: no bound now.

@@ -23,7 +23,7 @@ class Bounds:
     def __init__(self) -> None:
         self.jobs: dict[str, tuple[float | None, str]] = {}
         self.after: list[bytes] = []
-        self.dismissed = False
+        self.dismissed: bool = False
         self._rest = b""
 
     def take(self, data: bytes) -> None:

@@ -43,7 +43,7 @@ class Zygote:
     def __init__(self, control: socket.socket, setup: dict[str, Any], *, containment: str) -> None:
         self.control = control
         self.setup = setup
-        self.contained = containment == "namespaces"
+        self.contained: bool = containment == "namespaces"
         self.environment: Any = None
         self.author_descriptors: set[int] = set()
         # Children see in this pipe's end that their parent has gone.

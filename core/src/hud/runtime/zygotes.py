@@ -49,20 +49,20 @@ class ZygoteHandle:
 
     def __init__(self, key: ZygoteKey) -> None:
         self.key = key
-        self.project = key.source.project
-        self.lower = Lower(key.source.folder)
-        self.users = 0
+        self.project: Path = key.source.project
+        self.lower: Lower = Lower(key.source.folder)
+        self.users: int = 0
         """How many children are held."""
         self.proved = False
         """Whether a child of it has served."""
-        self.folder = folders.make_owned(folders.runtime_root())
-        self.uppers = _upper_folders(self.folder)
+        self.folder: Path = folders.make_owned(folders.runtime_root())
+        self.uppers: list[Path] = _upper_folders(self.folder)
         self.log = self.folder / "zygote.log"
         self.modules: list[tuple[str, int, int]] = []
         self.roots: list[str] = []
         self.spawn_reason: str | None = None
         self._retired = False
-        self.pid = 0
+        self.pid: int = 0
         self._count = itertools.count(1)
         self._starting: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
         self._control, control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)

@@ -20,7 +20,7 @@ class FileLock:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path.with_name(f"{path.name}.lock")
+        self.path: Path = path.with_name(f"{path.name}.lock")
         while True:
             self._handle = self._take(path)
             if self._is_current():

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from hud.errors import StoreError
-from hud.store import payload
+from hud.store import files, payload
 from hud.store.opening import open_for_reading
 
 _LIGHT = (
@@ -30,7 +30,7 @@ class JobFile:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path: Path = Path(path)
         self._db, self.damage = open_for_reading(self.path)
         self._db.row_factory = sqlite3.Row
 
@@ -200,12 +200,15 @@ class JobFile:
         return [self._whole(row["record"]) for row in rows]
 
     def state(self, run_id: str) -> dict[str, Any] | None:
-        """Return what a rollout's agent left in its workspaces, by their names; None where nothing was kept."""
+        """Return what a rollout's agent left in its workspaces, by their names; None where nothing was kept.
+
+        Each state has `files` (`path`, `mode`, `mtime_ns`, `content` as bytes), `folders`, `deleted`, and `left_out`.
+        """
         row = self._one("SELECT data FROM state WHERE run_id = ?", [run_id])
         if row is None:
             return None
-        found: dict[str, Any] = payload.inline(json.loads(zlib.decompress(row["data"])), self._fetch)
-        return found
+        found: dict[str, Any] = json.loads(zlib.decompress(row["data"]))
+        return {name: files.whole(state, self._fetch) for name, state in found.items()}
 
     def verdict(self, key: str) -> dict[str, Any] | None:
         """Return the reply kept for a grader's question, or None."""

@@ -30,8 +30,8 @@ class UnconfinedWorkspace:
     ) -> None:
         self.name = name
         self._temporary = root is None
-        self.root = Path(tempfile.mkdtemp(prefix="hud-unconfined-")) if root is None else Path(root)
-        self.guest_root = guest_root or str(self.root)
+        self.root: Path = Path(tempfile.mkdtemp(prefix="hud-unconfined-")) if root is None else Path(root)
+        self.guest_root: str = guest_root or str(self.root)
         self.calls: list[str] = []
         self._agents: list[asyncio.subprocess.Process] = []
 

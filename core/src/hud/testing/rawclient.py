@@ -19,7 +19,7 @@ class RawClient:
         self.reader = reader
         self.writer = writer
         self._last_id = 0
-        self.last_was_error = False
+        self.last_was_error: bool = False
 
     @classmethod
     async def dial(cls, url: str, *, tls: ssl.SSLContext | None = None) -> Self:

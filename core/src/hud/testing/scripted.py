@@ -32,7 +32,7 @@ class Scripted(ToolAgent[ToolAgentConfig]):
 
     def __init__(self, *turns: Said, window: int | None = None, **config: Any) -> None:
         super().__init__({"model": "scripted", **config})
-        self.turns = list(turns)
+        self.turns: list[Said] = list(turns)
         self.requests: list[Request] = []
         self.window = window
 

@@ -42,9 +42,9 @@ class FakeService:
     ) -> None:
         self.name = name
         self.version = version
-        self.templates = dict(templates)
-        self.capabilities = list(capabilities)
-        self.addresses = dict(addresses or {})
+        self.templates: dict[str, Template] = dict(templates)
+        self.capabilities: list[Capability] = list(capabilities)
+        self.addresses: dict[str, tuple[str, int] | str] = dict(addresses or {})
         self.sessions: dict[str, FakeSession] = {}
         self._entries = [
             {"id": task_id, "description": template.__doc__ or "", "args": _schema(template)}

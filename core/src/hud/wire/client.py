@@ -40,7 +40,7 @@ class HudClient:
         host_model: HostModel | None = None,
         settings: ClientSettings | None = None,
     ) -> None:
-        self.settings = settings or ClientSettings()
+        self.settings: ClientSettings = settings or ClientSettings()
         self._link = Link(url, params or {}, self.settings, host_model)
         self._bindings: Bindings | None = None
 

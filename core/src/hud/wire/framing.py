@@ -48,15 +48,15 @@ class FramedConnection(asyncio.Protocol):
     )
 
     def __init__(self, server: Server) -> None:
-        self.server = server
+        self.server: Server = server
         self.transport: asyncio.Transport | None = None
-        self.authorized = server.token is None
-        self.greeted = False
+        self.authorized: bool = server.token is None
+        self.greeted: bool = False
         """Whether a first request has come."""
-        self.deciding = False
+        self.deciding: bool = False
         """Whether frames wait for a decision: a takeover, a dial, a goodbye."""
-        self.closing = False
-        self.heard = 0
+        self.closing: bool = False
+        self.heard: int = 0
         """How often something was received, for telling silence from life."""
         self._buffer: bytearray | None = None
         self._batch: list[bytes] | None = None  # replies to the frames of one read, written at once

@@ -57,12 +57,13 @@ class Link:
         self, url: str, params: Mapping[str, Any], settings: ClientSettings, host_model: HostModel | None
     ) -> None:
         self.params = dict(params)
-        self.url = url = _without_token(url, self.params)
+        url = _without_token(url, self.params)
+        self.url: str = url
         self.settings = settings
         self.opener: Opener = opener_for(url, self.params)
         self.channel: ClientChannel | None = None
-        self.has_task = False
-        self.closed = False
+        self.has_task: bool = False
+        self.closed: bool = False
         self._host_model = host_model
         self._loop = asyncio.get_running_loop()
         self._manifest: Manifest | None = None

@@ -35,16 +35,16 @@ class Server:
     def __init__(self, service: Service, settings: ServerSettings, token: str | None) -> None:
         self.service = service
         self.settings = settings
-        self.token = token.encode() if token is not None else None
+        self.token: bytes | None = token.encode() if token is not None else None
         self.loop = asyncio.get_running_loop()
-        self.manifest = ManifestBytes(service, settings, needs_token=token is not None)
+        self.manifest: ManifestBytes = ManifestBytes(service, settings, needs_token=token is not None)
         adopts = settings.adopt if settings.adopt is not None else token is None
-        self.sessions = SessionTable(service, settings, adopts=adopts)
-        self.tunnels = Tunnels(self)
+        self.sessions: SessionTable = SessionTable(service, settings, adopts=adopts)
+        self.tunnels: Tunnels = Tunnels(self)
         self.partial_bytes = 0
         self.places_sessions: bool = getattr(service, "places_sessions", False)
         """Whether each session has an environment of its own; see `hud.wire.service.PlacedSession`."""
-        self.url = ""
+        self.url: str = ""
         self.port = 0
         self._connections: set[ControlConnection] = set()
         self._listener: asyncio.Server | None = None

@@ -35,7 +35,7 @@ class Operation:
 
     def __init__(self, kind: Literal["start", "grade"], key: str | None) -> None:
         self.kind = kind
-        self.key = key
+        self.key: str | None = key
         self.waiters: list[tuple[ControlConnection, Any]] = []
         self.task: asyncio.Task[None] | None = None
         self.interrupted: str | None = None
@@ -60,16 +60,16 @@ class Session:
     )
 
     def __init__(self, table: SessionTable) -> None:
-        self.id = "sess-" + secrets.token_hex(16)
-        self.table = table
+        self.id: str = "sess-" + secrets.token_hex(16)
+        self.table: SessionTable = table
         self.connection: ControlConnection | None = None
         self.side: ServiceSession | None = None
         self.operation: Operation | None = None
         self.cancelling: asyncio.Task[None] | None = None
         self.outcomes: dict[str, bytes] | None = None
-        self.parked_at = 0.0
-        self.ended = False
-        self.egress = False
+        self.parked_at: float = 0.0
+        self.ended: bool = False
+        self.egress: bool = False
         self._arrivals: list[asyncio.Future[None]] | None = None
 
     @property

@@ -147,8 +147,8 @@ class TransportSplice:
     """Joins two asyncio transports, where one of them is no plain socket (TLS, a plugin's transport)."""
 
     def __init__(self, on_end: Callable[[], None] | None = None) -> None:
-        self.left = _Relay(self)
-        self.right = _Relay(self)
+        self.left: _Relay = _Relay(self)
+        self.right: _Relay = _Relay(self)
         self.left.other, self.right.other = self.right, self.left
         self._on_end = on_end
         self._open = True
@@ -180,7 +180,7 @@ class _Relay(asyncio.BufferedProtocol):
         # A view, since asyncio's TLS slices what it is given, and a slice of a bytearray is a copy.
         self._buffer = memoryview(bytearray(SPLICE_BYTES // 4))
         self.transport: asyncio.Transport | None = None
-        self.done = False
+        self.done: bool = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast("asyncio.Transport", transport)  # uvloop's transports are so in kind, not in class
