@@ -63,7 +63,7 @@ class Orchestrator:
         self.sockets.mkdir(mode=0o700)
         self.environ = {
             **os.environ,
-            "PYTHONPATH": str(self.project),
+            "PYTHONPATH": os.pathsep.join((str(self.project), os.environ.get("PYTHONPATH", ""))),
             "XDG_STATE_HOME": str(folder / "state"),
             "XDG_RUNTIME_DIR": str(self.sockets),
             "GRADES": str(self.side),
