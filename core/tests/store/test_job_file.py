@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +74,46 @@ async def test_a_reader_follows_while_the_job_runs(tmp_path: Path) -> None:
 async def shown(writer: JobWriter) -> Path:
     assert await asyncio.get_running_loop().run_in_executor(None, writer.flush, 20.0)
     return writer.path
+
+
+async def test_a_reader_that_holds_the_file_keeps_no_writer_from_leaving(tmp_path: Path) -> None:
+    writer = JobWriter(tmp_path, "abc")
+    writer.job({"job_id": "abc"})
+    await writer.finished(record(0))
+    with JobFile(writer.path) as held:
+        assert held.finished() == {"run-0"}
+        await writer.finished(record(1))
+        await writer.close()
+        copy = tmp_path / "copy.db"
+        copy.write_bytes(writer.path.read_bytes())
+        with JobFile(copy) as alone:
+            assert alone.finished() == {"run-0", "run-1"}, "the one file has it all"
+        assert held.finished() == {"run-0", "run-1"}
+    again = JobWriter(tmp_path, "abc")
+    await again.finished(record(2))
+    await again.close()
+    assert [path.name for path in tmp_path.glob("abc.db*")] == ["abc.db"]
+
+
+async def test_a_record_that_cannot_be_written_is_told_and_leaves_the_file_whole(tmp_path: Path) -> None:
+    writer = JobWriter(tmp_path, "abc")
+    writer.job({"job_id": "abc"})
+    await writer.finished(record(0))
+    with pytest.raises(StoreError, match="cannot be written"):
+        await writer.finished(record(1, started_at="yesterday"))
+    with pytest.raises(StoreError, match=r"go on with `hud eval --resume abc`"):
+        await writer.finished(record(2))
+    await writer.close()
+    with JobFile(writer.path) as file:
+        assert file.finished() == {"run-0"}
+
+
+def test_the_database_is_loaded_only_where_a_job_is_kept() -> None:
+    seen = "import sys, hud, hud.eval, hud.cli.main\nfrom hud.eval import Job, Taskset\nprint('sqlite3' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", seen], capture_output=True, text=True, check=True, timeout=100
+    )
+    assert done.stdout == "False\n"
 
 
 async def test_a_lost_try_keeps_its_steps_and_the_next_begins_anew(tmp_path: Path) -> None:

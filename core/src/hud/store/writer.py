@@ -29,6 +29,9 @@ SUFFIX = ".db"
 BATCH_S = 0.02
 """How long an event nobody waits for may lie before it is committed."""
 
+LEAVE_MS = 500
+"""How long to wait at the end for readers to let go of the file."""
+
 LATER_S = 0.5
 """How long the beginning and the steps of a rollout in flight may lie in memory before a reader can see them.
 
@@ -228,7 +231,7 @@ class JobWriter:
             if self._broken is None:
                 self._broken = StoreError(
                     f"{self.path} cannot be written ({exc}); it holds everything finished before. "
-                    "Free space or choose another folder, then run again"
+                    f"Free space, then go on with `hud eval --resume {self.path.stem}`"
                 )
                 self._broken.__cause__ = exc
             answers = [(reply, self._broken) for _, reply in batch if reply is not None]
@@ -238,7 +241,8 @@ class JobWriter:
         try:
             with contextlib.suppress(
                 sqlite3.Error
-            ):  # a reader holds it: the file stays in two parts, and whole
+            ):  # a reader holds it: an empty part stays beside the whole file
+                self._db.execute(f"PRAGMA busy_timeout = {LEAVE_MS}")
                 self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
                 self._db.execute("PRAGMA journal_mode = DELETE")
             self._db.close()
