@@ -135,7 +135,7 @@ class HudProtocolError(WireError):
         self.code = code
         self.message = message
         self.data: dict[str, Any] = data or {}
-        self.retryable = bool(self.data.get("retryable", False))
+        self.retryable: bool = bool(self.data.get("retryable", False))
 
     def __str__(self) -> str:
         return f"{self.message} [{self.code}]"

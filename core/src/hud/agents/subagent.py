@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from hud.types.task import Task
 
 AgentCall = Callable[[Any], Awaitable[Any]]
-PARAMETERS = {
+PARAMETERS: dict[str, Any] = {
     "type": "object",
     "properties": {
         "prompt": {"type": "string", "description": "What it shall do, with all it needs to know."}
@@ -150,7 +150,7 @@ class TaskTool(RunTool):
         self.agent = agent
         self.name: str = safe_name(name)
         self.description = description
-        self.arguments = dict(arguments or {})
+        self.arguments: dict[str, Any] = dict(arguments or {})
         self.options = options
 
     def bind(self, run: Any) -> Tool:

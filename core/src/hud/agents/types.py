@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 
@@ -12,7 +14,9 @@ class AgentConfig(BaseModel):
     platform's inference gateway instead of the provider itself.
     """
 
-    model_config = ConfigDict(extra="forbid", populate_by_name=True, validate_assignment=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        extra="forbid", populate_by_name=True, validate_assignment=True
+    )
 
     timeout_seconds: float | None = Field(default=None, gt=0)
     model_name: str = "Agent"

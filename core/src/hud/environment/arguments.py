@@ -40,7 +40,7 @@ class Arguments:
 
     def __init__(self, function: Callable[..., Any], where: str, *, reserved: int = 0) -> None:
         self._where = where
-        self.signature = inspect.signature(function)
+        self.signature: inspect.Signature = inspect.signature(function)
         parameters = list(self.signature.parameters.values())[reserved:]
         self.open_ended: bool = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
         for parameter in parameters:
@@ -61,7 +61,7 @@ class Arguments:
             for p in named
             if (rule := plain[p.name]) is not None
         }
-        self.schema = self._schema()
+        self.schema: dict[str, Any] = self._schema()
 
     def check(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments to call the template with.

@@ -29,7 +29,7 @@ class AuthorLoop:
     """
 
     def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
+        self.loop: asyncio.AbstractEventLoop = asyncio.new_event_loop()
         self.loop.set_exception_handler(_report_unhandled)
         self.mailbox: Mailbox = Mailbox(self.loop)
         self.thread_id: int | None = None

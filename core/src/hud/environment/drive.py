@@ -44,7 +44,7 @@ class Outcome:
     __slots__ = ("error", "reply")
 
     def __init__(self, reply: dict[str, Any] | None = None, error: HudError | None = None) -> None:
-        self.reply = reply
+        self.reply: dict[str, Any] | None = reply
         self.error: HudError | None = error
 
     def get(self) -> dict[str, Any]:

@@ -60,8 +60,8 @@ class EnvironmentService:
         self.owns_author = False
         self.late_errors: list[HudError] = []
         """What failed in no session's name: hooks and backings at the end, drives abandoned."""
-        self.loop = asyncio.get_running_loop()
-        self.context = contextvars.copy_context()
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        self.context: contextvars.Context = contextvars.copy_context()
         self.context.run(service_loop.set, self.loop)
         self.backings: Sequence[Backing] = ()
         self.contains_agent: bool = False

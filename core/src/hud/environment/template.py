@@ -42,8 +42,8 @@ class Template:
     ) -> None:
         code = getattr(inspect.unwrap(function), "__code__", None)
         self.id: str = id or str(getattr(function, "__name__", type(function).__name__))
-        self.file = getattr(code, "co_filename", "")
-        self.line = getattr(code, "co_firstlineno", 0)
+        self.file: str = getattr(code, "co_filename", "")
+        self.line: int = getattr(code, "co_firstlineno", 0)
         self.where: str = f"template {self.id!r} ({self.file}:{self.line})"
         if code is None or not code.co_flags & _ASYNC_GENERATOR:
             raise TemplateTypeError(
@@ -57,7 +57,7 @@ class Template:
         self.returns = returns
         self.keep_agent_processes = keep_agent_processes
         self.artifacts: tuple[str, ...] = tuple(artifacts)
-        self.__name__ = self.id
+        self.__name__: str = self.id
         self.__doc__ = function.__doc__
         self.__module__ = function.__module__
         self.__wrapped__ = function

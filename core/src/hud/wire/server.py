@@ -36,7 +36,7 @@ class Server:
         self.service = service
         self.settings = settings
         self.token: bytes | None = token.encode() if token is not None else None
-        self.loop = asyncio.get_running_loop()
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.manifest: ManifestBytes = ManifestBytes(service, settings, needs_token=token is not None)
         adopts = settings.adopt if settings.adopt is not None else token is None
         self.sessions: SessionTable = SessionTable(service, settings, adopts=adopts)

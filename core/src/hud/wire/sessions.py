@@ -26,7 +26,7 @@ class SessionTable:
         self.service = service
         self.settings = settings
         self.adopts = adopts
-        self.loop = asyncio.get_running_loop()
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self._sessions: dict[str, Session] = {}
         self._parked: dict[str, Session] = {}  # with a task, longest parked first
         self._graded: dict[str, Session] = {}  # without one, kept for a keyed grade's outcome
