@@ -13,7 +13,7 @@ export PYTHONSAFEPATH := 1
 export PYTEST_DISABLE_PLUGIN_AUTOLOAD := 1
 PYTEST := $(BIN)/python -m pytest -p pytest_timeout -p xdist -p _hypothesis_pytestplugin -p anyio
 
-.PHONY: help setup system demo test test-fast bench lint format docs soak clean
+.PHONY: help setup system demo demo-docker test test-fast bench lint format docs soak clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -35,6 +35,9 @@ system: ## install the system packages the tests use (needs root; says what is m
 
 demo: setup system ## run the examples with the oracle agent and print the table of results
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash docs/examples/demo
+
+demo-docker: setup system ## build the coding example into an image and run it in containers
+	@PATH="$(CURDIR)/$(BIN):$$PATH" bash docs/examples/demo-docker
 
 lint: setup ## formatting, lint, types, import directions, spelling
 	$(BIN)/ruff format --check .
