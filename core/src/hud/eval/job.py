@@ -38,7 +38,7 @@ class Job:
         self.name: str = name
         self._runs = RunList(runs)
         self.group: int = group
-        self.taskset_id = taskset_id
+        self.taskset_id: str | None = taskset_id
         self.source: str | None = None
         """What the rows were read from."""
         self.agent: str | None = None

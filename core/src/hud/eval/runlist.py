@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, SupportsIndex, overload
+from typing import TYPE_CHECKING, ClassVar, SupportsIndex, overload
 
 if TYPE_CHECKING:
     from hud.eval.run import Run
@@ -112,7 +112,7 @@ class RunList(Sequence["Run"]):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, (list, RunList)) and list(self) == list(other)
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__: ClassVar[None]  # type: ignore[assignment] # a list has none either
 
     def __repr__(self) -> str:
         return f"<{len(self)} runs>"
