@@ -21,7 +21,7 @@ from hud.testing.scripted import Scripted, said
 from hud.types import Task, Usage
 from hud_grader_llm.testing import asked_criterion, verdict
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 HUD = Path(sys.executable).with_name("hud")
 MODEL = "claude-haiku-4-5"

@@ -128,10 +128,10 @@ def test_what_an_agent_left_is_in_the_file_without_secrets(hud: Hud, tmp_path: P
         state = file.state(job["runs"][0]["trace_id"])
     assert state is not None
     files = {one["path"]: one for one in state["shell"]["files"]}
-    assert files["d/out.txt"]["text"] == "a\n"
+    assert files["d/out.txt"]["content"] == b"a\n"
     assert files["d/run"]["mode"] == 0o755
-    assert len(files["d/bin"]["data"]) == 12000
-    assert "Zz9Zz9" not in files["d/secret"]["text"]
+    assert len(files["d/bin"]["content"]) == 9000
+    assert b"Zz9Zz9" not in files["d/secret"]["content"]
     assert b"Zz9Zz9" not in path.read_bytes()
     assert state["shell"]["deleted"] == ["gone.txt"]
     nothing = json.loads(hud("eval", "tasks.py", "agent:act", "--json", "--no-state").stdout)

@@ -102,7 +102,7 @@ def test_no_path_leads_out(tmp_path: Path, path: str) -> None:
     (tmp_path / "elsewhere").mkdir()
     (root / "link").symlink_to(tmp_path / "elsewhere")
     state = {
-        "files": [{"path": path, "mode": 0o644, "mtime_ns": 1, "text": "x"}],
+        "files": [{"path": path, "mode": 0o644, "mtime_ns": 1, "content": b"x"}],
         "folders": [],
         "deleted": [],
     }
@@ -118,7 +118,7 @@ def test_a_link_in_a_files_place_is_replaced_and_not_followed(tmp_path: Path) ->
     (tmp_path / "secret").write_text("of the host")
     (root / "out").symlink_to(tmp_path / "secret")
     state = {
-        "files": [{"path": "out", "mode": 0o600, "mtime_ns": 1, "text": "x"}],
+        "files": [{"path": "out", "mode": 0o600, "mtime_ns": 1, "content": b"x"}],
         "folders": [],
         "deleted": [],
     }

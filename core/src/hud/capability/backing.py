@@ -71,7 +71,9 @@ class KeepsState(Protocol):
         ...
 
     async def take_state(self, limit_bytes: int) -> dict[str, Any] | None:
-        """Return what changed since the agent came in, as JSON's types; None where nobody did.
+        """Return what changed since the agent came in; None where nobody did.
+
+        JSON's types, and in `files` each with `path` and `content` as bytes.
 
         At most `limit_bytes` of content; `left_out` says what is missing. Asked once the agent is sealed off.
         """

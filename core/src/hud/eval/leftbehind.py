@@ -12,7 +12,7 @@ from hud.errors import BadParamsError
 KEPT_BYTES = 64 * 1024 * 1024
 """Content of changed files that is kept of a workspace."""
 PACKED_BYTES = 2 * KEPT_BYTES
-"""What an environment may send at most, compressed; a state within the bound is never as long."""
+"""What an environment may send at most; a state within the bound is hardly as long."""
 
 
 class LeftBehind:
@@ -28,7 +28,7 @@ class LeftBehind:
         self.restored: set[str] = set()
         """Workspaces whose files were asked for whole."""
         self._restoring = restoring
-        self._given = {name: pack(dict(state)) for name, state in (restoring or {}).items()}
+        self._given = {name: pack(state) for name, state in (restoring or {}).items()}
         self._taken: dict[str, bytearray] = {}
         self._whole: set[str] = set()
 

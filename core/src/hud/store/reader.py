@@ -84,7 +84,7 @@ class JobFile:
     def notes(self, kind: str | None = None) -> list[dict[str, Any]]:
         """Return what else happened, in order: `{kind, at, record}`."""
         rows = self._all(
-            "SELECT kind, at, record FROM note WHERE ?1 IS NULL OR kind = ?1 ORDER BY id", [kind]
+            "SELECT kind, at, record FROM note WHERE ? IS NULL OR kind = ? ORDER BY id", [kind, kind]
         )
         return [{**dict(row), "record": self._whole(row["record"])} for row in rows]
 
@@ -171,9 +171,9 @@ class JobFile:
 
     def _steps(self, row: int, attempt: int, first: int) -> Iterator[dict[str, Any]]:
         blocks = self._all(
-            "SELECT first, data FROM block WHERE rollout = ?1 AND attempt = ?2 AND first >= coalesce("
-            "(SELECT max(first) FROM block WHERE rollout = ?1 AND attempt = ?2 AND first <= ?3), 0) ORDER BY first",
-            [row, attempt, first],
+            "SELECT first, data FROM block WHERE rollout = ? AND attempt = ? AND first >= coalesce("
+            "(SELECT max(first) FROM block WHERE rollout = ? AND attempt = ? AND first <= ?), 0) ORDER BY first",
+            [row, attempt, row, attempt, first],
         )
         for block in blocks:
             try:

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from hud.store import payload
+from hud.store import files, payload
 from hud.store.steps import step_columns, step_record
 from hud.types.messages import read
 from hud.values import plain
@@ -17,6 +17,8 @@ from hud.values import plain
 STEPS_PER_BLOCK = 128
 PASSING = 1.0
 ROWS_AT_ONCE = 64
+LARGE = 64 * 1024
+"""Bytes that are no text, and too many to read them as if they were."""
 BLOBS_KNOWN = 50_000
 """Hashes remembered, so that what is kept already is not sent again."""
 
@@ -194,12 +196,21 @@ class JobTables:
 
     def state(self, run_id: str, record: Mapping[str, Any]) -> None:
         """Write what a rollout's agent left in its workspaces, without secrets; large files aside, by their hash."""
-        text = self._screen("state", record)[1]
-        if text is not None:
-            self._db.execute(
-                "INSERT OR REPLACE INTO state (run_id, data) VALUES (?, ?)",
-                (run_id, zlib.compress(text.encode(), 1)),
-            )
+        kept = {name: files.outlined(state, self._keep, self._clean) for name, state in record.items()}
+        if self._redact is not None:
+            kept = {
+                name: {**state, "files": self._screened_files(state["files"])} for name, state in kept.items()
+            }
+        text = self._mask(payload.json_text(kept))
+        self._db.execute(
+            "INSERT OR REPLACE INTO state (run_id, data) VALUES (?, ?)",
+            (run_id, zlib.compress(text.encode(), 1)),
+        )
+
+    def _screened_files(self, found: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        assert self._redact is not None
+        kept = (self._redact("state", file) for file in found)
+        return [file for file in kept if file is not None]
 
     def verdict(self, key: str, reply: Mapping[str, Any]) -> None:
         """Write a model's reply to a grader's question; the first one stays."""
@@ -358,9 +369,13 @@ class JobTables:
 
     def _clean(self, data: bytes) -> bytes:
         """Return bytes without secrets, of whatever encoding they are."""
-        seen = data.decode("utf-8", "surrogateescape")
+        code, errors = "utf-8", "surrogateescape"
+        if len(data) > LARGE and not _is_utf8(data):
+            # A character a byte: fast, and a secret of ASCII looks the same.
+            code, errors = "latin-1", "strict"
+        seen = data.decode(code, errors)
         masked = self._mask(seen)
-        return data if masked == seen else masked.encode("utf-8", "surrogateescape")
+        return data if masked == seen else masked.encode(code, errors)
 
     def _keep(self, data: bytes, mime: str) -> bytes:
         """Store bytes aside once, without the secrets within, and return their hash."""
@@ -376,6 +391,14 @@ class JobTables:
                 (key, mime, int(packed), zlib.compress(data) if packed else data),
             )
         return key
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _insert(db: sqlite3.Connection, into: str, rows: Sequence[tuple[Any, ...]]) -> None:

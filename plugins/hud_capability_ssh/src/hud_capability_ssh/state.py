@@ -1,4 +1,4 @@
-"""What an agent left in a workspace, as JSON's types: taken before grading, put back to grade it again.
+"""What an agent left in a workspace: taken before grading, put back to grade it again.
 
 Only regular files that are new or changed since the agent came in are taken, with the paths of those it removed.
 Links, pipes and devices are left out, and so is what passes the bound; the state says which.
@@ -6,8 +6,6 @@ Links, pipes and devices are left out, and so is what passes the bound; the stat
 
 from __future__ import annotations
 
-import base64
-import binascii
 import os
 import stat
 from collections.abc import Iterator, Mapping
@@ -15,13 +13,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hud.errors import SandboxError
+from hud_capability_ssh.tree import walk
 
 MOST_FILES = 200_000
 MOST_NAMED = 50
 """Paths left out that are named; more are counted."""
-SMALL_BINARY = 3000
-"""Bytes of a binary file up to which it is written as text, one character a byte: what takes secrets out sees it."""
-OCTETS = "application/octet-stream"
 
 Entry = tuple[int, int, int, int]
 """Mode, size, time of the last change in ns, inode."""
@@ -41,7 +37,7 @@ class StateKeeper:
     def take(self, limit_bytes: int) -> dict[str, Any] | None:
         """Return what changed since `begin`, at most `limit_bytes` of content; None where nobody came in.
 
-        `{files: [{path, mode, mtime_ns, text | latin1 | data}], folders, deleted, left_out: {why: {count, paths}}}`.
+        `{files: [{path, mode, mtime_ns, content}], folders, deleted, left_out: {why: {count, paths}}}`.
         """
         if self._first is None:
             return None
@@ -66,7 +62,7 @@ class StateKeeper:
                 continue
             room -= len(content)
             state["files"].append(
-                {"path": path, "mode": mode & 0o777, "mtime_ns": entry[2], **_spelled(content)}
+                {"path": path, "mode": mode & 0o777, "mtime_ns": entry[2], "content": content}
             )
         state["deleted"] = sorted(path for path in self._first if path not in now)
         if len(now) > MOST_FILES or len(self._first) > MOST_FILES:
@@ -96,7 +92,7 @@ def restore(root: Path, state: Mapping[str, Any], owner: tuple[int, int] | None)
         for file in state["files"]:
             path = _below(root, file["path"])
             path.parent.mkdir(parents=True, exist_ok=True)
-            _write(path, _read(file))
+            _write(path, bytes(file["content"]))
             _hand_over(path, int(file["mode"]), owner)
             os.utime(path, ns=(file["mtime_ns"], file["mtime_ns"]), follow_symlinks=False)
     except (KeyError, TypeError, ValueError, OSError) as error:
@@ -105,22 +101,17 @@ def restore(root: Path, state: Mapping[str, Any], owner: tuple[int, int] | None)
 
 def _entries(root: Path) -> Iterator[tuple[str, Entry]]:
     """Yield every file and folder below `root`."""
-    count = 0
-    for folder, folders, names, fd in os.fwalk(root, follow_symlinks=False):
-        prefix = os.path.relpath(folder, root)
-        for name in [*folders, *names]:
-            try:
-                found = os.stat(name, dir_fd=fd, follow_symlinks=False)
-            except OSError:
-                continue
-            count += 1
-            if count > MOST_FILES + 1:
-                return
-            path = name if prefix == "." else f"{prefix}/{name}"
-            if stat.S_ISDIR(found.st_mode):
-                yield path, (found.st_mode, 0, 0, 0)  # its entries tell what changed in it
-            else:
-                yield path, (found.st_mode, found.st_size, found.st_ctime_ns, found.st_ino)
+    for count, (path, _, entry) in enumerate(walk(root)):
+        if count > MOST_FILES:
+            return
+        try:
+            found = entry.stat(follow_symlinks=False)
+        except OSError:
+            continue
+        if stat.S_ISDIR(found.st_mode):
+            yield path, (found.st_mode, 0, 0, 0)  # its entries tell what changed in it
+        else:
+            yield path, (found.st_mode, found.st_size, found.st_ctime_ns, found.st_ino)
 
 
 def _content(root: Path, path: str, room: int) -> bytes | None:
@@ -139,26 +130,6 @@ def _content(root: Path, path: str, room: int) -> bytes | None:
         return None
     finally:
         os.close(fd)
-
-
-def _spelled(content: bytes) -> dict[str, Any]:
-    try:
-        return {"text": content.decode("utf-8")}
-    except UnicodeDecodeError:
-        if len(content) <= SMALL_BINARY:
-            return {"latin1": content.decode("latin-1")}
-        return {"mimeType": OCTETS, "data": base64.b64encode(content).decode()}
-
-
-def _read(file: Mapping[str, Any]) -> bytes:
-    if "text" in file:
-        return str(file["text"]).encode("utf-8")
-    if "latin1" in file:
-        return str(file["latin1"]).encode("latin-1")
-    try:
-        return base64.b64decode(file["data"], validate=True)
-    except binascii.Error as error:
-        raise ValueError(f"{file['path']} is not base64") from error
 
 
 def _below(root: Path, path: str) -> Path:
