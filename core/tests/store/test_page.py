@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -12,6 +13,9 @@ import pytest
 from hud.store import payload
 from hud.store.schema import APPLICATION_ID, MIGRATIONS, VERSION, create
 from hud.store.tables import STEPS_PER_BLOCK
+from hud.store.writer import JobWriter
+
+from .test_job_file import record
 
 PAGE = Path(__file__).parents[3] / "docs" / "job-file.md"
 
@@ -59,3 +63,20 @@ def test_the_queries_it_shows_run(db: sqlite3.Connection, page: str) -> None:
     for queries in shown:
         for query in queries.split(";"):
             db.execute(query)
+
+
+def test_the_program_it_shows_runs(page: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / ".hud" / "jobs"
+    folder.mkdir(parents=True)
+
+    async def write() -> None:
+        writer = JobWriter(folder, "3f2a0000")
+        writer.job({"job_id": "3f2a0000"})
+        await writer.finished(record(0, steps=[{"kind": "agent", "content": "x"}]))
+        await writer.close()
+
+    asyncio.run(write())
+    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(program, {})
+    assert capsys.readouterr().out == "1.0 1\nadd 1.0 1\n"
+    assert (tmp_path / "job.jsonl").exists()
