@@ -23,6 +23,7 @@ from hud_capability_ssh.mounts import Mount
 from hud_capability_ssh.output import HeadAndTail
 from hud_capability_ssh.peers import Peer
 from hud_capability_ssh.seccomp import filter_program
+from hud_capability_ssh.watch import measured
 from hud_capability_ssh.workspace import Workspace
 
 pytestmark = [pytest.mark.anyio, pytest.mark.sandbox]
@@ -268,3 +269,19 @@ async def test_is_started_by_hand_too(tmp_path: Path) -> None:
     assert (published.name, published.url, workspace.ssh_user) == ("mine", workspace.ssh_url, "agent")
     assert workspace.ssh_host_pubkey.startswith("ssh-ed25519 ")
     await workspace.stop()
+
+
+async def test_a_tree_of_any_depth_is_tracked_measured_and_graded(
+    workspace: Workspace, client: SSHClient
+) -> None:
+    down = "D=$(printf 'd/%.0s' $(seq 1000)); for n in 1 2; do mkdir -p $D; cd $D; done"
+    await client.run(f"{down}; head -c 3000000 /dev/zero > deep; echo ok > /workspace/top", check=True)
+    assert [change["path"] for change in await client.changes()] == ["top"]
+    assert [file["path"] for file in (await workspace.facts())["workspace:shell"]["files"]] == ["top"]
+    size, _ = measured(workspace.root)
+    assert size > 3_000_000, "what is too deep to walk to is counted all the same"
+    await workspace.seal(keep_agent_processes=False)
+    graded = await workspace.grading_run("cat top d", files={"d": "the grader's"})
+    assert graded.stdout == "ok\nthe grader's", "a deep folder in the way of a grader's file is put aside"
+    await workspace.unseal()
+    assert (await client.run("cat top; rm -rf .hud-* d")).stdout == "ok\n"

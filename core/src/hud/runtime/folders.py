@@ -183,15 +183,22 @@ def keep(folder: Path) -> Path:
 def remove(folder: Path) -> None:
     """Remove `folder` whatever modes its parts have; what cannot be removed stays for the next sweep.
 
-    An overlay's work folder has mode 0, and so may have what an environment made.
+    An overlay's work folder has mode 0, and so may have what an environment made; it may be of any depth.
     """
     try:
         shutil.rmtree(folder)
     except FileNotFoundError:
         return
-    except OSError:
-        _unlock(folder)
-        shutil.rmtree(folder, ignore_errors=True)
+    except (OSError, RecursionError):
+        with contextlib.suppress(RecursionError):
+            _unlock(folder)
+            shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            # Deeper than this process has stack or descriptors for.
+            import subprocess
+
+            with contextlib.suppress(OSError):
+                subprocess.run(["rm", "-rf", "--", str(folder)], check=False, stderr=subprocess.DEVNULL)
 
 
 def _unlock(folder: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,6 +43,8 @@ class Folder:
 
     def remove(self) -> None:
         """Remove it with all that is in it. Safe to call twice."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        from hud.runtime.folders import remove
+
+        remove(self.path)
         if self._entry is not None and not self.path.exists():
             self._entry.removed()

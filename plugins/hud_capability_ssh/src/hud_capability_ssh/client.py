@@ -247,8 +247,12 @@ class SSHClient:
         if not self.capability.params.get("tracks_files"):
             return []
         conn = await self.connection()
-        async with conn.create_process(subsystem="changes@hud", encoding=None) as process:
-            found: list[dict[str, Any]] = json.loads(await process.stdout.read())
+        async with asyncio.timeout(DEFAULT_TIMEOUT_S):
+            async with conn.create_process(subsystem="changes@hud", encoding=None) as process:
+                said = await process.stdout.read()
+                if process.exit_status:
+                    raise SSHConnectionError(f"no changes were told: {said.decode(errors='replace').strip()}")
+        found: list[dict[str, Any]] = json.loads(said)
         return found
 
     # Files

@@ -89,7 +89,12 @@ class CommandSession(SSHServerStreamSession[bytes]):
 
     async def _tell_changes(self) -> None:
         """Answer the subsystem that lists changed files: one JSON text, and the end."""
-        self._write(json.dumps(await self._workspace.changes()).encode(), None)
+        try:
+            changes = await self._workspace.changes()
+        except (OSError, SandboxError) as error:
+            self._fail(f"hud: {error}\n", 1)
+            return
+        self._write(json.dumps(changes).encode(), None)
         if not self._gone:
             self._channel.exit(0)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import PurePosixPath
 
 
@@ -60,7 +61,11 @@ def _place(here: int, name: str, as_folder: bool, owner: tuple[int, int] | None)
         if stat.S_ISDIR(mode) if as_folder else stat.S_ISREG(mode):
             return False
         if stat.S_ISDIR(mode):
-            shutil.rmtree(name, dir_fd=here)
+            # Aside first: a tree that is too deep to be removed must not be in the way either.
+            aside = f".hud-{secrets.token_hex(8)}"
+            os.rename(name, aside, src_dir_fd=here, dst_dir_fd=here)
+            with suppress(OSError, RecursionError):
+                shutil.rmtree(aside, dir_fd=here)
         else:
             os.unlink(name, dir_fd=here)
     if as_folder:

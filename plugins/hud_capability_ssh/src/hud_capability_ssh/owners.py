@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hud.errors import SandboxError
 from hud_capability_ssh import powers
+from hud_capability_ssh.tree import walk
 
 FIRST, COUNT = 2_000_000_000, 65_536
 """Above what distributions, login systems and container engines give out, below 2^31."""
@@ -70,21 +71,11 @@ def can_lease() -> bool:
 
 def hand_over(root: Path, uid: int, gid: int) -> None:
     """Give a tree to a user and group, links themselves and not what they point to; mounts below are left alone."""
-    device = root.lstat().st_dev
     os.chown(root, uid, gid, follow_symlinks=False)
-    for _, folders, files, fd in os.fwalk(root, follow_symlinks=False):
-        for name in [*folders, *files]:
-            try:
-                found = os.stat(name, dir_fd=fd, follow_symlinks=False)
-                if found.st_uid != uid or found.st_gid != gid:
-                    os.chown(name, uid, gid, dir_fd=fd, follow_symlinks=False)
-            except FileNotFoundError:
-                continue  # removed meanwhile by something the template started
-        folders[:] = [name for name in folders if _device(name, fd) == device]
-
-
-def _device(name: str, folder: int) -> int | None:
-    try:
-        return os.stat(name, dir_fd=folder, follow_symlinks=False).st_dev
-    except FileNotFoundError:
-        return None
+    for _, fd, entry in walk(root):
+        try:
+            found = entry.stat(follow_symlinks=False)
+            if found.st_uid != uid or found.st_gid != gid:
+                os.chown(entry.name, uid, gid, dir_fd=fd, follow_symlinks=False)
+        except FileNotFoundError:
+            continue  # removed meanwhile by something the template started

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from hud_capability_ssh.tree import walk
+
 SKIPPED = frozenset(
     {
         ".git",
@@ -142,22 +144,17 @@ class FileTracker:
 def _entries(root: Path) -> Iterator[tuple[str, Entry]]:
     """Yield every file below `root`, caches and version control left out, at most 100,000."""
     count = 0
-    for folder, folders, names, fd in os.fwalk(root, follow_symlinks=False):
-        folders[:] = [name for name in folders if name not in SKIPPED]
-        prefix = os.path.relpath(folder, root)
-        links = [
-            name for name in folders if stat.S_ISLNK(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode)
-        ]
-        for name in [*names, *links]:
-            try:
-                found = os.stat(name, dir_fd=fd, follow_symlinks=False)
-            except OSError:
-                continue
-            count += 1
-            if count > MOST_FILES:
-                return
-            path = name if prefix == "." else f"{prefix}/{name}"
-            yield path, (found.st_mode, found.st_size, found.st_ctime_ns, found.st_ino)
+    for path, _, entry in walk(root, skip=SKIPPED):
+        if entry.is_dir(follow_symlinks=False):
+            continue
+        try:
+            found = entry.stat(follow_symlinks=False)
+        except OSError:
+            continue
+        count += 1
+        if count > MOST_FILES:
+            return
+        yield path, (found.st_mode, found.st_size, found.st_ctime_ns, found.st_ino)
 
 
 def _compared(before: dict[str, Entry], after: dict[str, Entry]) -> Iterator[tuple[str, Kind]]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hud.errors import SandboxError
+from hud_capability_ssh.tree import walk
 
 if TYPE_CHECKING:
     from hud_capability_ssh.sandbox import Sandbox
@@ -102,16 +104,23 @@ def measured(root: Path) -> tuple[int, int]:
     """Return the bytes and the number of files below a folder; links are not followed."""
     total = count = 0
     seen: set[int] = set()
-    for _, folders, files, fd in os.fwalk(root, follow_symlinks=False, onerror=None):
-        for name in [*folders, *files]:
-            try:
-                found = os.stat(name, dir_fd=fd, follow_symlinks=False)
-            except OSError:
+    deep: list[str] = []
+    for _, _, entry in walk(root, too_deep=deep.append):
+        try:
+            found = entry.stat(follow_symlinks=False)
+        except OSError:
+            continue
+        count += 1
+        if found.st_nlink > 1 and not entry.is_dir(follow_symlinks=False):
+            if found.st_ino in seen:
                 continue
-            count += 1
-            if found.st_nlink > 1 and name in files:
-                if found.st_ino in seen:
-                    continue
-                seen.add(found.st_ino)
-            total += found.st_blocks * 512
-    return total, count
+            seen.add(found.st_ino)
+        total += found.st_blocks * 512
+    return (max(total, _measured_by_du(root)) if deep else total), count
+
+
+def _measured_by_du(root: Path) -> int:
+    """Return the bytes below a folder of any depth."""
+    words = ["du", "-s", "-x", "-B1", "--", str(root)]
+    said = subprocess.run(words, capture_output=True, check=False, stdin=subprocess.DEVNULL).stdout
+    return int(said.split()[0]) if said else 0
