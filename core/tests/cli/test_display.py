@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from hud.cli.grid import grid
 from hud.cli.progress import LINE_EVERY_S, Lines, progress_bar, run_line, summary_line
 from hud.cli.table import ROWS, closing_table, columns, duration
 from hud.cli.tally import Tally
@@ -234,3 +235,14 @@ def test_a_plain_evaluation_imports_nothing_it_does_not_need(letters: Path, modu
         timeout=60,
     )
     assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_a_grid_cuts_only_what_may_be_cut_and_nothing_in_a_pipe() -> None:
+    head, rows = (
+        ("id", "name", "state"),
+        [["a1", "a very long name", "unreadable"], ["b2", "日本語", "finished"]],
+    )
+    narrow = grid(head, rows, flexible=(1,), width=24).splitlines()
+    assert narrow[1] == "a1  a very …  unreadable"
+    assert "a very long name" in grid(head, rows, flexible=(1,))
+    assert "日本語" in grid(head, rows, flexible=(1,), width=24), "wide letters count as two columns"

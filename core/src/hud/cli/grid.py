@@ -1,12 +1,13 @@
-"""Columns of text that fit a terminal, the last resort being to cut the widest."""
+"""Columns of text that fit a terminal."""
 
 from __future__ import annotations
 
 import shutil
+import sys
 import unicodedata
 from collections.abc import Collection, Sequence
 
-from hud.cli.terminal import Style, safe
+from hud.cli.terminal import Style, is_terminal, safe
 
 NARROWEST = 6
 STATES = {
@@ -24,22 +25,30 @@ def grid(
     rows: Sequence[Sequence[str]],
     *,
     right: Collection[int] = (),
+    flexible: Collection[int] = (),
     colours: bool = False,
     width: int | None = None,
 ) -> str:
-    """Return rows aligned under their head; columns of `right` end at the same place."""
+    """Return rows aligned under their head; columns of `right` end at the same place.
+
+    On a terminal that is too narrow the columns of `flexible` are cut; in a pipe nothing is.
+    """
     style = Style(colours)
     cells = [[safe(cell).replace("\n", " ") for cell in row] for row in rows]
     widths = [max(map(_wide, column)) for column in zip(head, *cells, strict=True)]
-    room = (width or shutil.get_terminal_size((120, 24)).columns) - 2 * (len(head) - 1)
-    while sum(widths) > room and max(widths) > NARROWEST:
-        widths[widths.index(max(widths))] -= 1
+    room = (width or _terminal_width()) - 2 * (len(head) - 1)
+    while sum(widths) > room and (wide := [i for i in flexible if widths[i] > NARROWEST]):
+        widths[max(wide, key=widths.__getitem__)] -= 1
     lines = [style(_line(head, widths, right), "dim")]
     for row in cells:
         laid = _laid(row, widths, right)
         laid = [style(cell, *STATES.get(plain, ())) for cell, plain in zip(laid, row, strict=True)]
         lines.append("  ".join(laid).rstrip())
     return "\n".join(lines)
+
+
+def _terminal_width() -> int:
+    return shutil.get_terminal_size((120, 24)).columns if is_terminal(sys.stdout) else 10_000
 
 
 def _line(row: Sequence[str], widths: Sequence[int], right: Collection[int]) -> str:

@@ -13,6 +13,9 @@ from typing import Any
 from hud.cli.table import number
 from hud.cli.terminal import one_line
 
+RIGHT = (4, 5, 6, 7, 9)
+FLEXIBLE = (1, 2, 3)
+"""Columns of the table: those that end at the same place, and those that a narrow terminal cuts."""
 HEAD = ("job", "name", "agent", "source", "runs", "mean", "errors", "cost", "state", "age")
 
 

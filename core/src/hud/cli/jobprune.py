@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from hud.cli.jobline import HEAD, JobLine, job_lines
+from hud.cli.jobline import FLEXIBLE, HEAD, RIGHT, JobLine, job_lines
 from hud.errors import StoreError, UsageError
 
 UNITS = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
@@ -71,7 +71,7 @@ def _show(lines: Sequence[JobLine], size: int, what: str) -> None:
     from hud.cli.grid import grid
 
     if lines:
-        click.echo(grid(HEAD, [line.cells() for line in lines], right=(4, 5, 6, 7, 9)))
+        click.echo(grid(HEAD, [line.cells() for line in lines], right=RIGHT, flexible=FLEXIBLE))
     click.echo(f"{len(lines)} jobs {what}, {_megabytes(size)}")
 
 

@@ -83,7 +83,7 @@ def listing(
     """
     from itertools import islice
 
-    from hud.cli.jobline import HEAD, job_lines
+    from hud.cli.jobline import FLEXIBLE, HEAD, RIGHT, job_lines
     from hud.cli.terminal import json_text, wants_colours
 
     found = (line for line in job_lines(tags=tags, name=name) if state in (None, line.state))
@@ -97,7 +97,8 @@ def listing(
         from hud.cli.grid import grid
 
         rows = [line.cells() for line in lines]
-        click.echo(grid(HEAD, rows, right=(4, 5, 6, 7, 9), colours=wants_colours()), color=True)
+        table = grid(HEAD, rows, right=RIGHT, flexible=FLEXIBLE, colours=wants_colours())
+        click.echo(table, color=True)
     else:
         click.echo("no jobs here: `hud eval tasks.py oracle` runs one", err=True)
 
