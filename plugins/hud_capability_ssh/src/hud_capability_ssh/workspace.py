@@ -103,7 +103,11 @@ class Workspace:
             host_names=(*local_aliases, *(peer.name for peer in peers)),
         )
         self._boxes = Sandboxes(spec, "none" if isolation == "none" else engine, hosts, peers)
-        self.tracker = FileTracker(self.root) if track_files or track_files is None else None
+        if track_files is None:
+            from hud.settings import settings
+
+            track_files = settings.file_tracking_enabled
+        self.tracker = FileTracker(self.root) if track_files else None
         self._state = StateKeeper(self.root)
         self._tracking = asyncio.Lock()
         self._came_in = False
