@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import anyio
 import pytest
 
 from hud.errors import ConfigError, RuntimeStartError, UnsupportedConfigError
+from hud.testing.runtime import MakeProvider, RuntimeContract
 from hud.types import ComposeProject, RuntimeConfig, RuntimeLimits, RuntimeResources, Task
 from hud.wire.client import connect
 from hud_runtime_docker import compose_file
@@ -217,6 +219,28 @@ async def test_cancelling_at_any_moment_leaves_nothing(
         async with place(row(project)):
             await asyncio.sleep(60)
     assert await left_over(engine) == []
+
+
+@pytest.mark.slow
+class TestComposeProjects(RuntimeContract):
+    """A project per rollout keeps the public contract of a runtime."""
+
+    features = DockerRuntime.features
+    ready_timeout = 240.0
+    deadline_s = 280.0
+
+    @pytest.fixture
+    def make_provider(self, engine: Engine, foreign_image: str) -> MakeProvider:
+        self.engine = engine
+        compose = ComposeProject({"services": {"main": {"image": foreign_image}}})
+        config = RuntimeConfig(compose=compose)
+        return lambda source: DockerRuntime(source=source, engine=engine, runtime_config=config)
+
+    def leftovers(self) -> Collection[str]:
+        label = {"label": PROJECT}
+        api = self.engine.api
+        parts = [*api.containers(all=True, filters=label), *api.networks(filters=label)]
+        return [str(part["Id"]) for part in parts]
 
 
 async def refused(engine: Engine, document: Path | dict[str, Any]) -> None:

@@ -124,10 +124,11 @@ def plan(request: BuildRequest) -> Plan:
     context = BuildContext.of(request.folder, own, ignore=own or dockerfile.OWN)
     lines = requirements.requirements_of(request.folder)
     text = _generated(request, lines) if own is None else (request.folder / own).read_text(encoding="utf-8")
-    source = [context.digest(), *_installed_identities(lines)]
+    content, installed = context.digest(), _installed_identities(lines)
     arguments = sorted(f"{key}={value}" for key, value in request.build_args.items())
-    digest = _hash([text, *arguments, *source])
-    return Plan(request, text, context, lines, digest, _hash(source))
+    # Its own Dockerfile takes nothing from this machine but the context.
+    digest = _hash([text, *arguments, content, *(installed if own is None else ())])
+    return Plan(request, text, context, lines, digest, _hash([content, *installed]))
 
 
 def _hash(parts: Iterable[str]) -> str:
@@ -294,17 +295,18 @@ def _classic(
 
 
 def _followed(said: Iterator[dict[str, Any]], say: Say, stop: threading.Event) -> str:
-    image = ""
+    image = error = ""
     tail: list[str] = []
-    for event in said:
+    for event in said:  # to its end, also after an error: that closes its connection
         if stop.is_set():
             raise BuildError("the build was cancelled")
-        if "error" in event:
-            raise BuildError(f"building failed: {_remedy(str(event['error']).strip())}{_shown(tail)}")
+        error = error or str(event.get("error", "")).strip()
         image = (event.get("aux") or {}).get("ID", image)
         for line in _lines(event):
             tail = [*tail[-19:], line]
             say(line)
+    if error:
+        raise BuildError(f"building failed: {_remedy(error)}{_shown(tail)}")
     if not image:
         raise BuildError(f"the engine named no image at the end of the build{_shown(tail)}")
     return image

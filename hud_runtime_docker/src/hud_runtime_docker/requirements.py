@@ -16,7 +16,8 @@ OURS = ("hud-capability-", "hud-grader-")
 
 def requirements_of(folder: Path) -> list[str]:
     """Return requirement lines: of requirements.txt, else of pyproject.toml, else of what is imported, at the
-    versions installed here. hud-core and every capability and grader installed here are added where none is named.
+    versions installed here. Where none of ours is named, hud-core and every capability and grader installed here are
+    added.
 
     Raises:
         SourceError: pyproject.toml cannot be read.
@@ -27,8 +28,8 @@ def requirements_of(folder: Path) -> list[str]:
     if lines is None:
         lines = list(_of_imports(folder))
     named = {_name(line) for line in lines}
-    if not named & set(_ours()):
-        lines += [pinned(name) for name in ("hud-core", *_ours()) if name not in named]
+    if not named & {"hud-core", *_ours()}:
+        lines += [pinned(name) for name in ("hud-core", *_ours())]
     elif "hud-core" not in named:
         lines.append(pinned("hud-core"))
     return lines

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 from hud.errors import UsageError
+from hud.runtime.contract import Prepares
 from hud.runtime.held import HeldPlacement, placement_key
 from hud.runtime.shared import close_all, enter_inner
 
@@ -74,6 +75,11 @@ class Pool:
         self._refill(line, task)
         for held in list(line):
             await held.ready()
+
+    async def prepare(self, task: Task) -> None:
+        """Have the inner provider prepare for `task`, where it prepares at all."""
+        if isinstance(self.inner, Prepares):
+            await self.inner.prepare(task)
 
     @asynccontextmanager
     async def __call__(self, task: Task) -> AsyncIterator[Runtime]:

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 from hud.errors import UsageError
+from hud.runtime.contract import Prepares
 from hud.runtime.held import HeldPlacement, placement_key
 
 if TYPE_CHECKING:
@@ -56,6 +57,11 @@ class Shared:
             await close_all(placements)
         finally:
             await self._stack.aclose()
+
+    async def prepare(self, task: Task) -> None:
+        """Have the inner provider prepare for `task`, where it prepares at all."""
+        if isinstance(self.inner, Prepares):
+            await self.inner.prepare(task)
 
     @asynccontextmanager
     async def __call__(self, task: Task) -> AsyncIterator[Runtime]:
