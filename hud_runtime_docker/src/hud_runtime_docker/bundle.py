@@ -261,10 +261,13 @@ _LEFT_OUT = {"rich", "markdown-it-py", "mdurl", "pygments"}
 
 
 def identity(name: str) -> str:
-    """Name a distribution's content: its version, and for an editable one the newest change of its source."""
+    """Name a distribution's content: its version, and for an editable one a hash of its source."""
     found = metadata.distribution(name)
     source = editable_source(name)
     if source is not None:
-        newest = max((p.stat().st_mtime_ns for p in source.rglob("*.py")), default=0)
-        return f"{name} {found.version} {newest}"
+        code = source / "src" if (source / "src").is_dir() else source
+        content = hashlib.sha256()
+        for path in sorted(code.rglob("*.py")):
+            content.update(f"{path.relative_to(code)}\0".encode() + path.read_bytes())
+        return f"{name} {found.version} {content.hexdigest()}"
     return f"{name} {found.version}"
