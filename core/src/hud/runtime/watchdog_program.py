@@ -8,9 +8,10 @@ On standard input come lines: `after WORDS` (that program, in hex, its words end
 `over JOB`, `bye`. The end of input without `bye` is the owner's end.
 """
 
+# What `signal` wraps: its enumerations are a third of this process.
+import _signal as signal  # type: ignore[import-not-found]
 import os
 import select
-import signal
 import sys
 import time
 
