@@ -141,6 +141,21 @@ async def test_a_cancelled_call_counts_whole_and_a_failed_one_not_at_all() -> No
     assert (purse.spent.tokens, purse.held.tokens) == (200, 0)
 
 
+async def test_what_a_cancelled_call_held_excuses_no_later_step(place: Any) -> None:
+    async def impatient(run: Run) -> str:
+        held = await run.reserve(model="mine", prompt_tokens=100, output_tokens=100)
+        try:
+            with held:
+                raise asyncio.CancelledError
+        except asyncio.CancelledError:
+            run.record(AgentStep(usage=Usage(100, 100), done=True))
+        return "3"
+
+    job = await Taskset("sums", rows(1)).run(impatient, runtime=place, budget="1000 tokens")
+    assert job.budget is not None
+    assert job.budget["spent"]["tokens"] == 400
+
+
 @pytest.mark.usefixtures("priced")
 async def test_who_waits_and_is_cancelled_holds_nothing() -> None:
     purse = Purse(Budget(tokens=300))

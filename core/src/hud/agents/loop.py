@@ -251,6 +251,8 @@ class Rollout:
 
     async def _respond(self, request: Request, prompt_tokens: int) -> Reply:
         """Have one turn taken, paid for by the job's budget."""
+        if not getattr(self.run, "has_budget", False):
+            return await self.agent.respond(request)
         prompt_tokens += tools_tokens(request.tools)
         # A model that thinks within a fixed part of its reply accepts none that is shorter than that part.
         shrinks = not getattr(self.config, "thinking", None)

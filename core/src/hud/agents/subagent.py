@@ -73,6 +73,11 @@ class SubRun:
         self.check_limits()
         return recorded
 
+    @property
+    def has_budget(self) -> bool:
+        """Whether the outer job has a budget to reserve from."""
+        return bool(getattr(self.outer, "has_budget", False))
+
     async def reserve(self, **call: Any) -> Reservation:
         """Hold what a call may cost in the outer job's budget; see `Run.reserve`."""
         return await self.outer.reserve(**call)

@@ -78,7 +78,8 @@ class Held(Reservation):
         self._end(Amount(usage.cost_usd or 0.0, usage.total_tokens))
 
     def forfeit(self) -> None:
-        """Count all that was held."""
+        """Count all that was held; no step will tell of it."""
+        self._settled = None
         self._end(self.amount)
 
     def _end(self, used: Amount) -> None:

@@ -197,6 +197,11 @@ class Run:
         if self.meter is not None:
             self.meter.check(tokens=tokens, cost_usd=cost_usd)
 
+    @property
+    def has_budget(self) -> bool:
+        """Whether the job has a budget to reserve from."""
+        return self.meter is not None and self.meter.purse is not None
+
     async def reserve(
         self, *, model: str, prompt_tokens: int, output_tokens: int | None = None, shrinks: bool = False
     ) -> Reservation:
