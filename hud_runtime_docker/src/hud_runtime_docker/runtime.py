@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 
 import anyio
 
-from hud.errors import ConfigError, RuntimeStartError
+from hud.errors import ConfigError, RuntimeStartError, UnsupportedConfigError
 from hud.runtime.contract import Features, Runtime
 from hud.runtime.shielding import shielded
 from hud.types import RuntimeConfig, Task
@@ -162,6 +162,10 @@ class DockerRuntime:
     async def _composed(self, task: Task, config: RuntimeConfig) -> AsyncIterator[Runtime]:
         """Place `task` in a Compose project of its own; `source`, where given, is served in its `main`."""
         assert config.compose is not None
+        if self.workspaces != "landlock":
+            raise UnsupportedConfigError(
+                f"workspaces={self.workspaces!r} is not for Compose projects; leave it at 'landlock'"
+            )
         document = await self._projects.document(config.compose)
         main: dict[str, Any] = {"environment": {"HUD_TOKEN_FILE": TOKEN_FILE, **self.env_vars}}
         if self.source is not None:

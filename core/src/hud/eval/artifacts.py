@@ -45,7 +45,8 @@ class Carried:
 
 async def shell_of(client: Any) -> Shell | None:
     """Return the first capability of a connection that is a shell, or None."""
-    for binding in client.manifest.bindings:
+    # The family that is one first: others may be slow to open, or not there at all.
+    for binding in sorted(client.manifest.bindings, key=lambda known: not known.protocol.startswith("ssh/")):
         opened = await client.open(binding.name)
         if isinstance(opened, Shell):
             return opened
