@@ -58,6 +58,18 @@ _stamps: dict[str, tuple[int, int]] = {}
 """Modification time and size of each source when it was imported."""
 
 
+def _see_new_files() -> None:
+    """Have the folders on `sys.path` looked at anew.
+
+    `importlib.invalidate_caches` imports `importlib.metadata` as well (CPython 3.13), a tenth of a small command.
+    """
+    for path, finder in list(sys.path_importer_cache.items()):
+        if finder is None:
+            del sys.path_importer_cache[path]
+        elif (look_anew := getattr(finder, "invalidate_caches", None)) is not None:
+            look_anew()
+
+
 def import_file(file: Path) -> ModuleType:
     """Import `file` under its own name; a module already imported from the same, unchanged file is returned.
 
@@ -72,7 +84,7 @@ def import_file(file: Path) -> ModuleType:
         if _stamps.get(str(file), _stamp(file)) == _stamp(file):
             return known
         _forget(folder.path)
-    importlib.invalidate_caches()
+    _see_new_files()
     with importing(folder, str(file)):
         spec = importlib.util.spec_from_file_location(name, file)
         if spec is None or spec.loader is None:
