@@ -112,7 +112,7 @@ class Orchestrator:
             return False
         try:
             with JobFile(self.file) as file:
-                return bool(file.job())
+                return "options" in file.job()
         except StoreError:
             return False
 

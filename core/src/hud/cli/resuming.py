@@ -51,7 +51,12 @@ def resumed_request(
 
     path = find_job(reference).resolve()
     with JobFile(path) as file:
-        kept = (file.job().get("options") or {}).get("request")
+        options = file.job().get("options")
+        kept = (options or {}).get("request")
+    if options is None:
+        raise UsageError(
+            f"job {path.stem} ended before it had begun: there is nothing to go on with; start it again, and remove {path}"
+        )
     if not kept:
         raise UsageError(
             f"job {path.stem} was not begun by `hud eval`; go on with it in Python: "
