@@ -11,7 +11,9 @@ import pytest
 
 from hud.environment import Environment
 from hud.eval import LocalRuntime, Taskset
+from hud.runtime.secrets import child_environment
 from hud.store.reader import JobFile
+from hud.store.redact import secret_values
 
 
 def test_a_projects_patterns_and_variables_reach_no_job_file(
@@ -45,3 +47,9 @@ def test_a_projects_patterns_and_variables_reach_no_job_file(
     assert "123456" not in written
     assert "4711" not in written
     assert "sesame" not in written
+
+
+def test_the_key_of_a_tracing_backend_is_a_secret() -> None:
+    environment = {"OTEL_EXPORTER_OTLP_TRACES_HEADERS": "authorization=Bearer%20collector-key-1,x-team=evals"}
+    assert secret_values(environment) == {"Bearer collector-key-1", "collector-key-1"}
+    assert child_environment(base=environment).keys().isdisjoint(environment)

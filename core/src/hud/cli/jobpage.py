@@ -33,7 +33,7 @@ def job_page(path: Path, *, colours: bool, with_runs: bool) -> str:
         parts = [*_head(line, record, style)]
         job = Job.load(path)
         if job.summary().runs:
-            seconds = job.elapsed_seconds if line.ended_at or line.is_running else 0.0
+            seconds = job.elapsed_seconds if line.ended_at or line.is_running else None
             parts += ["", safe(closing_table(job.summary(), group=job.group, seconds=seconds))]
         if errors := errors_of(file):
             parts += ["", style("errors", "bold"), *_error_lines(errors, style)]

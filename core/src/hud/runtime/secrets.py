@@ -39,7 +39,7 @@ PROVIDER_KEYS = frozenset(
         "XAI_API_KEY",
     }
 )
-_SECRET_PREFIXES = ("HUD_", "AWS_")
+_SECRET_PREFIXES = ("HUD_", "AWS_", "OTEL_EXPORTER_OTLP_")
 # Settings that must hold in the environment's process too, and hold no secret.
 _SHARED_PREFIXES = ("HUD_PLUGINS_",)
 

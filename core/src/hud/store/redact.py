@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
+from urllib.parse import unquote
 
 MASK = "[redacted]"
 SHORTEST = 8
@@ -35,7 +36,22 @@ def secret_values(
     environment = os.environ if environment is None else environment
     wanted = set(names)
     found = {v for k, v in environment.items() if k in wanted or _SECRET_NAME.search(k)}
+    found |= _header_values(environment)
     return {value for value in {*found, *values} if len(value) >= SHORTEST}
+
+
+def _header_values(environment: Mapping[str, str]) -> set[str]:
+    """Return the values in `OTEL_EXPORTER_OTLP_HEADERS` and its like, which hold the key of a tracing backend.
+
+    Source: OpenTelemetry Protocol Exporter: `key=value` pairs by commas, values percent-encoded.
+    """
+    found: set[str] = set()
+    for name, text in environment.items():
+        if name.startswith("OTEL_EXPORTER_OTLP_") and name.endswith("HEADERS"):
+            for pair in text.split(","):
+                value = unquote(pair.partition("=")[2]).strip()
+                found |= {value, value.rpartition(" ")[2]}  # `Bearer xyz`: the token alone too
+    return found
 
 
 def project_redactor() -> Callable[[str], str]:
