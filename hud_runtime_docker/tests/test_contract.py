@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import pytest
 
+from hud.runtime.contract import Runtime
 from hud.testing.runtime import MakeProvider, RuntimeContract
 from hud_runtime_docker.engine import Engine
 from hud_runtime_docker.runtime import DockerRuntime
@@ -26,3 +27,9 @@ class TestDockerRuntime(RuntimeContract):
     def leftovers(self) -> Collection[str]:
         listed = self.engine.api.containers(all=True, filters={"label": "hud.owner"})
         return [str(container["Id"]) for container in listed]
+
+    def labels(self, runtime: Runtime) -> Mapping[str, str] | None:
+        told: Mapping[str, str] = self.engine.api.inspect_container(runtime.params["container"])["Config"][
+            "Labels"
+        ]
+        return told

@@ -58,6 +58,31 @@ FAULTS: dict[str, tuple[str, str, str, str, set[str]]] = {
         'self._port.set_exception(RuntimeStartError("it failed"))',
         {"test_an_environment_that_fails_to_start_is_an_error_with_its_output"},
     ),
+    "a runtime that loses what the environment prints": (
+        "runtime",
+        "runtime.py",
+        "                    log.write(line)",
+        "                    pass",
+        {"test_writes_what_the_environment_prints_to_the_run_s_log"},
+    ),
+    "a runtime that cannot place many at once": (
+        "runtime",
+        "runtime.py",
+        "        served = _Served()\n",
+        (
+            "        if len(asyncio.all_tasks()) > 20:\n"
+            '            raise RuntimeStartError("too many")\n'
+            "        served = _Served()\n"
+        ),
+        {"test_places_many_at_once_and_takes_them_all_away"},
+    ),
+    "a cloud whose placements do not say whose they are": (
+        "runtime",
+        "runtime.py",
+        "features: ClassVar[Features] = Features()",
+        "features: ClassVar[Features] = Features(remote=True)",
+        {"test_a_placement_says_whose_it_is"},
+    ),
     "a grader that answers 0 where it cannot decide": (
         "grader",
         "grader.py",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,6 +13,9 @@ import pytest
 
 from hud.errors import HudError, NotAuthorizedError, UnsupportedConfigError
 from hud.runtime.contract import Features, Provider, Runtime
+from hud.runtime.ledger import ledger
+from hud.runtime.output import OUTPUT
+from hud.runtime.placing import PLACED_FOR, PlacedFor
 from hud.testing.contract import Contract, assert_nothing_left, asynchronous
 from hud.testing.processes import descendants
 from hud.types import (
@@ -60,6 +63,13 @@ async def variable(name: str):
 
 
 @env.template()
+async def speaks(word: str):
+    yield "say it"
+    print(word, flush=True)
+    yield 1.0
+
+
+@env.template()
 async def end_the_process():
     yield "The process ends when this is graded."
     os._exit(7)
@@ -91,6 +101,26 @@ class RuntimeContract(Contract):
     features: ClassVar[Features] = Features()
     ready_timeout: ClassVar[float] = 60.0
     """Seconds a placement may take to become ready."""
+    at_once: ClassVar[int] = 32
+    """How many placements the row for concurrency asks for together."""
+    cancelled_at: ClassVar[Collection[float]] = (
+        0.0,
+        0.02,
+        0.05,
+        0.1,
+        0.2,
+        0.3,
+        0.4,
+        0.5,
+        0.6,
+        0.7,
+        0.8,
+        0.9,
+        0.97,
+    )
+    """Points of a start, as parts of what a whole one takes, at which the row for cancellation ends it."""
+    captures_output: ClassVar[bool] = True
+    """Whether what the environment prints is written to the run's log (`hud.runtime.output.OUTPUT`)."""
 
     @pytest.fixture
     def make_provider(self) -> MakeProvider:
@@ -100,6 +130,10 @@ class RuntimeContract(Contract):
     def leftovers(self) -> Collection[str]:
         """Return what exists outside this process on behalf of placements, as names."""
         return descendants()
+
+    def labels(self, runtime: Runtime) -> Mapping[str, str] | None:  # noqa: ARG002 - for those that have them
+        """Return what the placement says of itself where it runs; None for a runtime whose placements say nothing."""
+        return None
 
     @pytest.fixture
     def source(self, tmp_path: Path) -> Path:
@@ -152,6 +186,68 @@ class RuntimeContract(Contract):
         if not self.features.isolated:
             pytest.skip("the runtime declares no isolation between rollouts")
         assert [prompt for _, prompt in found] == ["1", "1", "1"]
+
+    @asynchronous
+    async def test_places_many_at_once_and_takes_them_all_away(
+        self, make_provider: MakeProvider, source: Path
+    ) -> None:
+        before = self.leftovers()
+        provider = make_provider(source)
+        urls: list[str] = []
+
+        async def one(number: int) -> None:
+            async with (
+                provider(_task(source)) as runtime,
+                connect(runtime, ready_timeout=self.ready_timeout) as client,
+            ):
+                urls.append(runtime.url)
+                reply = await client.start_task("echo", {"word": str(number)})
+                assert reply["prompt"] == f"Reply with the word {number}."
+                assert (await client.grade(str(number)))["score"] == 1.0
+
+        async with AsyncExitStack() as stack:
+            if isinstance(provider, AbstractAsyncContextManager):
+                await stack.enter_async_context(provider)
+            async with asyncio.TaskGroup() as group:
+                for number in range(self.at_once):
+                    group.create_task(one(number))
+        assert len(urls) == self.at_once
+        await assert_nothing_left(self.leftovers, before, f"{self.at_once} placements were released")
+
+    @asynchronous
+    async def test_writes_what_the_environment_prints_to_the_run_s_log(
+        self, make_provider: MakeProvider, source: Path, tmp_path: Path
+    ) -> None:
+        if not self.captures_output:
+            pytest.skip("the runtime declares that it captures no output")
+        log = tmp_path / "run.log"
+        before = OUTPUT.set(log)
+        try:
+            async with (
+                self.place(make_provider(source), source) as runtime,
+                connect(runtime, ready_timeout=self.ready_timeout) as client,
+            ):
+                await client.start_task("speaks", {"word": "printed-by-author"})
+                await client.grade(None)
+        finally:
+            OUTPUT.reset(before)
+        written = log.read_text(errors="replace") if log.exists() else ""
+        assert "printed-by-author" in written, f"the run's log has {written!r}"
+
+    @asynchronous
+    async def test_a_placement_says_whose_it_is(self, make_provider: MakeProvider, source: Path) -> None:
+        before = PLACED_FOR.set(PlacedFor("job-of-the-contract", "run-of-the-contract"))
+        try:
+            async with self.place(make_provider(source), source) as runtime:
+                labels = await asyncio.to_thread(self.labels, runtime)
+        finally:
+            PLACED_FOR.reset(before)
+        if labels is None:
+            assert not self.features.remote, "a placement on another machine needs labels to be found by"
+            pytest.skip("placements of this runtime have no labels")
+        assert labels.get("hud.owner") == ledger().owner
+        assert labels.get("hud.job") == "job-of-the-contract"
+        assert labels.get("hud.run") == "run-of-the-contract"
 
     @asynchronous
     async def test_takes_everything_away_when_the_body_ends(
@@ -216,7 +312,7 @@ class RuntimeContract(Contract):
         began = loop.time()
         await place()
         whole_s = loop.time() - began
-        for part in (0.0, 0.02, 0.1, 0.3, 0.5, 0.8):  # points within a start, wherever they fall
+        for part in self.cancelled_at:
             placing = asyncio.create_task(place())
             await asyncio.sleep(part * whole_s)
             placing.cancel()
