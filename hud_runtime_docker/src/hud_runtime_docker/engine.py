@@ -49,7 +49,7 @@ class Engine:
         self._api: Any = None
         self._connecting = threading.Lock()  # one client, though many threads ask first
         self._limiter: anyio.CapacityLimiter | None = None
-        self._answered = self._lost = False
+        self._answered = False
 
     def __repr__(self) -> str:
         return f"Engine({self.base_url!r})"
@@ -62,7 +62,7 @@ class Engine:
                 import docker
 
                 with engine_errors(self.base_url):
-                    _knock(self.base_url)
+                    knock(self.base_url)
                     self._api = docker.APIClient(
                         base_url=self.base_url, version="auto", timeout=self.timeout_s, max_pool_size=256
                     )
@@ -77,15 +77,15 @@ class Engine:
             api.close()
 
     async def back(self, within_s: float) -> None:
-        """Wait for an engine that has answered before and went away, as one that restarts does.
+        """Wait for an engine that has answered before and is away now, as one that restarts is.
 
-        Returns at once where it has not gone away, or never answered.
+        One that never answered is not waited for.
 
         Raises:
             EngineUnreachableError: it is not back `within_s` seconds from now.
         """
         until = time.monotonic() + within_s
-        while self._lost and self._answered:
+        while self._answered:
             try:
                 await self.call("ping")
             except EngineUnreachableError as error:
@@ -94,6 +94,8 @@ class Engine:
                         f"{error}; it went away and was not back within {within_s:g} s"
                     ) from error
                 await anyio.sleep(ASK_EVERY_S)
+            else:
+                return
 
     async def call(self, method: str, *arguments: Any, **options: Any) -> Any:
         """Call `method` of the SDK's low-level client.
@@ -110,13 +112,13 @@ class Engine:
         def guarded() -> T:
             try:
                 with engine_errors(self.base_url):
+                    knock(self.base_url)
                     result = work()
             except EngineUnreachableError:
                 # Connections of an engine that is gone would fail once more each when it is back.
-                self._lost = True
                 self.close()
                 raise
-            self._answered, self._lost = True, False
+            self._answered = True
             return result
 
         return await self.run(guarded)
@@ -128,7 +130,7 @@ class Engine:
         return await to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._limiter)
 
 
-def _knock(base_url: str) -> None:
+def knock(base_url: str) -> None:
     """Raise `OSError` where nothing listens on a unix socket; the SDK would leave its own socket open."""
     if base_url.startswith("unix://"):
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:

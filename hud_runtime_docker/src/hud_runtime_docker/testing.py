@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import io
 import os
@@ -9,10 +10,12 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import ClassVar
 
 from hud.errors import RuntimeStartError
 from hud_runtime_docker import bundle
@@ -51,31 +54,102 @@ def _only_one() -> Iterator[None]:
 
 
 def _own_engine(folder: Path) -> Iterator[Engine]:
-    socket = folder / "docker.sock"
-    with (folder / "dockerd.log").open("wb") as log:
-        daemon = subprocess.Popen(
-            [
-                "dockerd",
-                f"--host=unix://{socket}",
-                f"--data-root={folder / 'data'}",
-                f"--exec-root={folder / 'exec'}",
-                f"--pidfile={folder / 'pid'}",
-            ],
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
+    daemon = Daemon(folder)
+    daemon.start()
     try:
-        _wait_for(daemon, socket, folder / "dockerd.log")
-        with closing(Engine(f"unix://{socket}")) as engine:
+        with closing(daemon.engine) as engine:
             yield engine
     finally:
-        daemon.terminate()
+        daemon.stop()
+
+
+class Daemon:
+    """A `dockerd` of the tests' own, with its data in `folder`; one at a time, since two would share the bridge."""
+
+    _of: ClassVar[dict[str, Daemon]] = {}
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.folder = folder
+        self.socket = folder / "docker.sock"
+        self.log = folder / "dockerd.log"
+        self.engine = Engine(f"unix://{self.socket}")
+        self._options = options
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @classmethod
+    def behind(cls, engine: Engine) -> Daemon | None:
+        """Return the daemon of an engine that `docker_engine` started; None for one that was there before."""
+        return cls._of.get(engine.base_url)
+
+    def start(self) -> None:
+        """Start it and wait until it answers.
+
+        Raises:
+            RuntimeStartError: it does not; has the end of its log.
+        """
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    *_ended_with_this_process(),
+                    "dockerd",
+                    f"--host=unix://{self.socket}",
+                    f"--data-root={self.folder / 'data'}",
+                    f"--exec-root={self.folder / 'exec'}",
+                    f"--pidfile={self.folder / 'pid'}",
+                    *self._options,
+                ],
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._of[self.engine.base_url] = self
         try:
-            daemon.wait(30)
+            _wait_for(self._process, self.socket, self.log)
+        except BaseException:
+            self.stop()
+            raise
+
+    def kill(self) -> None:
+        """Kill it, without a moment for its last words."""
+        process, self._process = self._process, None
+        below = self.folder / "exec" / "containerd" / "containerd.pid"
+        if process is not None:
+            process.kill()
+            process.wait()
+            _until_dead(below)
+        # Numbers of processes that are gone would be taken for those of a daemon that runs.
+        for file in (self.folder / "pid", below):
+            file.unlink(missing_ok=True)
+
+    def stop(self) -> None:
+        """End it, its containers before it."""
+        process, self._process = self._process, None
+        self._of.pop(self.engine.base_url, None)
+        if process is None:
+            return
+        process.terminate()
+        try:
+            process.wait(30)
         except subprocess.TimeoutExpired:
-            daemon.kill()
-            daemon.wait(10)
+            process.kill()
+            process.wait(10)
+
+
+def _until_dead(pid_file: Path) -> None:
+    """Wait for a process that dies with its daemon; one that nobody collects counts as dead."""
+    with contextlib.suppress(OSError, ValueError):
+        stat = Path(f"/proc/{int(pid_file.read_text())}/stat")
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while stat.read_text().rpartition(")")[2].split()[0] != "Z" and time.monotonic() < deadline:
+            time.sleep(0.05)  # no child of ours: nothing to wait for
+
+
+def _ended_with_this_process() -> list[str]:
+    """Return the words that end a program with this process, however that ends; it counts by thread (prctl(2))."""
+    setpriv = shutil.which("setpriv")
+    if setpriv is None or threading.current_thread() is not threading.main_thread():
+        return []
+    return [setpriv, "--pdeathsig", "TERM", "--"]
 
 
 def _wait_for(daemon: subprocess.Popen[bytes], socket: Path, log: Path) -> None:

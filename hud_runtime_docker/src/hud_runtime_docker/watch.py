@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hud.errors import HudError, RuntimeDiedError, RuntimeStartError
 from hud.runtime.output import OUTPUT
-from hud_runtime_docker.engine import engine_errors
+from hud_runtime_docker.engine import engine_errors, knock
 
 if TYPE_CHECKING:
     from hud_runtime_docker.engine import Engine
@@ -151,6 +151,7 @@ class Watcher:
             self._tail.append(line[:LINE_BYTES].decode(errors="replace").rstrip("\r"))
 
     def _how_it_ended(self) -> str:
+        knock(self._engine.base_url)
         self._engine.api.wait(self._container)
         state = self._engine.api.inspect_container(self._container)["State"]
         if self._overdue_s is not None:
