@@ -55,7 +55,7 @@ def resumed_request(
         kept = (options or {}).get("request")
     if options is None:
         raise UsageError(
-            f"job {path.stem} ended before it had begun: there is nothing to go on with; start it again, and remove {path}"
+            f"job {path.stem} was ended before it had begun: there is nothing to go on with; start it again"
         )
     if not kept:
         raise UsageError(
