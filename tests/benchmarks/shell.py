@@ -37,6 +37,7 @@ async def _measure() -> list[Row]:
             rows += await _files(client, folder)
         rows += [await _many(folder, width) for width in (1, 8, 32)]
         rows.append(await _rollouts(folder))
+        rows += await _tracking(folder)
         return rows
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -241,6 +242,45 @@ async def _files(client: SSHClient, folder: Path) -> list[Row]:
             unit="MiB/s",
             floor_name="cp",
             more_is_better=True,
+        ),
+    ]
+
+
+async def _tracking(folder: Path, files: int = 50_000, rest_s: float = 3.0) -> list[Row]:
+    """What file tracking costs in a large tree: at rest, and for each look."""
+    root = folder / "large"
+    for number in range(files):
+        if number % 100 == 0:
+            below = root / f"d{number // 2500}" / f"e{number // 100}"
+            below.mkdir(parents=True)
+        (below / f"f{number}.py").write_text("x = 1\n")
+    async with shell(root) as client:
+        await client.run("true")
+        await client.changes()
+        began = time.process_time()
+        await asyncio.sleep(rest_s)
+        at_rest = (time.process_time() - began) / rest_s * 100
+        ours = await median_ms(client.changes, 5)
+
+    async def listed() -> None:
+        await asyncio.to_thread(
+            lambda: [Path(at, name).stat() for at, _, names in os.walk(root) for name in names]
+        )
+
+    return [
+        Row(
+            work=f"file tracking of {files} files at rest",
+            ours=at_rest,
+            floor=None,
+            unit="% of a core",
+            target="under 1 %",
+        ),
+        Row(
+            work=f"what changed in {files} files, asked after a tool call",
+            ours=ours,
+            floor=await median_ms(listed, 3),
+            unit="ms",
+            floor_name="os.walk + stat",
         ),
     ]
 
