@@ -282,3 +282,19 @@ async def test_a_job_that_cannot_be_moved_stays_and_is_found(
     await writer.close()
     assert "stays in" in caplog.text
     assert Job.load("abc").path == tmp_path / "state" / "hud" / "jobs" / "abc.db"
+
+
+async def test_a_file_that_another_process_locks_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = await written(tmp_path, 1)
+    monkeypatch.setattr("hud.store.opening.BUSY_S", 0.05)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(StoreError, match="locked by another process"):
+        JobFile(path)
+    with pytest.raises(StoreError, match="locked"):
+        JobWriter(tmp_path, "abc")
+    other.execute("ROLLBACK")
+    other.close()
+    assert len(Job.load(path).runs) == 1

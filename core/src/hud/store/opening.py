@@ -23,18 +23,18 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
         StoreError: it cannot be opened, is no job file, damaged, or of a newer version; nothing was changed.
     """
     try:
-        os.close(
-            os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        )  # and so are the files beside it
+        if not path.exists():  # closing a handle of a file in use would give its locks back
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY_S)
     except (sqlite3.Error, OSError) as exc:
         raise StoreError(f"{path} cannot be opened: {exc}") from exc
     try:
         version = version_of(db, path)
-        db.execute(
-            "PRAGMA journal_mode = WAL"
-        )  # where the file system cannot, another mode stays, and works too
-        db.execute("PRAGMA synchronous = FULL")
+        if version == 0:
+            # There is nothing to lose yet; `settle` syncs all of it at once.
+            db.execute("PRAGMA synchronous = OFF")
+        # Where the file system cannot do this, another mode stays, and works too.
+        db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA wal_autocheckpoint = 2000")
         db.execute("PRAGMA cache_size = -8000")
         if version == 0:
@@ -49,6 +49,17 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def settle(db: sqlite3.Connection, path: Path) -> None:
+    """Sync what `open_for_writing` made, and from now on each commit; nothing may be reported before."""
+    db.execute("PRAGMA synchronous = FULL")
+    db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    handle = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def open_for_reading(path: Path) -> tuple[sqlite3.Connection, str | None]:
@@ -66,6 +77,10 @@ def open_for_reading(path: Path) -> tuple[sqlite3.Connection, str | None]:
     try:
         return _checked(_connect(path), path), None
     except sqlite3.OperationalError as exc:
+        if exc.sqlite_errorcode in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise StoreError(
+                f"job file {path} is locked by another process; try again once it lets go"
+            ) from exc
         return _of_copy(path, exc), None
     except sqlite3.DatabaseError as exc:
         return open_damaged(path, exc), str(exc)

@@ -17,7 +17,7 @@ from hud.errors import StoreError
 from hud.store.folder import local_folder
 from hud.store.lines import whole_file
 from hud.store.lock import FileLock
-from hud.store.opening import open_for_writing
+from hud.store.opening import open_for_writing, settle
 from hud.store.redact import project_redactor
 from hud.store.schema import transaction
 from hud.store.tables import JobTables, Place, Redactor
@@ -181,6 +181,7 @@ class JobWriter:
 
     def _work(self) -> None:
         try:
+            self._settle()
             while True:
                 batch, told, in_flight = self._next_batch()
                 if batch or any(in_flight):
@@ -192,6 +193,21 @@ class JobWriter:
                     self._settled.notify_all()
         finally:
             self._leave()
+
+    def _settle(self) -> None:
+        try:
+            settle(self._db, self.path)
+        except (sqlite3.Error, OSError) as exc:
+            self._break(exc)
+
+    def _break(self, why: Exception) -> StoreError:
+        """Note that the file cannot be written any more, and say what may be done."""
+        self._broken = StoreError(
+            f"{self.path} cannot be written ({why}); it holds everything finished before. "
+            f"Free space, then go on with `hud eval --resume {self.path.stem}`"
+        )
+        self._broken.__cause__ = why
+        return self._broken
 
     def _next_batch(self) -> tuple[_Batch, list[str], _InFlight]:
         with self._wake:
@@ -228,13 +244,8 @@ class JobWriter:
                     self._tables.steps(run_id, taken)
                 self._tables.settle()
         except Exception as exc:  # noqa: BLE001 - whatever it is, who waits must hear of it
-            if self._broken is None:
-                self._broken = StoreError(
-                    f"{self.path} cannot be written ({exc}); it holds everything finished before. "
-                    f"Free space, then go on with `hud eval --resume {self.path.stem}`"
-                )
-                self._broken.__cause__ = exc
-            answers = [(reply, self._broken) for _, reply in batch if reply is not None]
+            failure = self._broken or self._break(exc)
+            answers = [(reply, failure) for _, reply in batch if reply is not None]
         _answer(answers)
 
     def _leave(self) -> None:
