@@ -92,9 +92,13 @@ BudgetLike: TypeAlias = Budget | str | Iterable[str] | None
 
 
 def project_budget() -> Budget | None:
-    """Return the budget that hud.toml gives every job of the project, or None."""
+    """Return the budget that hud.toml gives every job of the project; None for a job within a rollout of another."""
+    from hud.eval.limits import spending
     from hud.settings.hudtoml import project
 
+    outer = spending.get()
+    if outer is not None and outer.purse is not None:
+        return None  # it spends from that one's
     found = project()
     try:
         return Budget.of(found.budget)
