@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -248,3 +249,62 @@ def test_the_next_start_removes_what_no_watchdog_lived_to_remove(project: Path) 
     while folder.exists():
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+PROGRAM = """
+import asyncio, json, sys
+from contextlib import asynccontextmanager
+from hud.eval import Deadlines, LocalRuntime, Taskset
+from env import TASKS
+
+
+async def for_good():
+    while True:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            pass
+
+
+@asynccontextmanager
+async def wedges(task):
+    if task.args["n"] == 0:
+        await for_good()
+    async with LocalRuntime("env.py")(task) as runtime:
+        yield runtime
+    if task.args["n"] == 1:
+        await for_good()
+
+
+async def agent(run):
+    return "fine"
+
+
+async def main():
+    bounds = Deadlines(**dict.fromkeys(("place", "connect", "start", "act", "grade", "release"), 2))
+    job = await Taskset("t", TASKS).run(agent, runtime=wedges, retries=0, deadlines=bounds, max_concurrent=3)
+    print(json.dumps([(run.args["n"], run.reward, run.failure and run.failure.type) for run in job.runs]), flush=True)
+
+loop = asyncio.new_event_loop()
+loop.run_until_complete(main())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_a_placement_that_wedges_coming_or_going_ends_its_rollout_typed(project: Path) -> None:
+    (project / "main.py").write_text(PROGRAM)
+    done = subprocess.run(
+        [sys.executable, "main.py"],
+        cwd=project,
+        env=environ(project),
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+    assert done.stdout, done.stderr
+    coming, going, well = json.loads(done.stdout)
+    assert coming == [0, None, "PhaseTimeoutError"]
+    assert (going[0], well) == (1, [2, 1.0, None])
+    assert going[1] == 1.0 or going[2] == "PhaseTimeoutError", "graded before it wedged, or typed"
