@@ -48,6 +48,7 @@ class Workspace:
         "hud_capability_ssh.grading",
         "hud_capability_ssh.seeds",
         "hud_capability_ssh.preparation:prepare",
+        "hud.runtime.ledger",
         "concurrent.futures.thread",
     )
     """What serving needs: imported and made once, by a zygote, before it forks."""
