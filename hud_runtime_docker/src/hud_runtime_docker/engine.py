@@ -155,15 +155,26 @@ def engine_errors(base_url: str) -> Iterator[None]:
         raise RuntimeStartError(
             f"the Docker engine at {base_url} refused: {_remedy(_said(error))}"
         ) from error
-    except requests.exceptions.ReadTimeout as error:
-        raise EngineSlowError(
-            f"the Docker engine at {base_url} has not answered for too long ({error}); it may be overloaded or out of "
-            "disk: see its log, lower max_concurrent, or restart it"
-        ) from error
     except (docker.errors.DockerException, requests.RequestException, OSError) as error:
+        if _is_slow(error):
+            raise EngineSlowError(
+                f"the Docker engine at {base_url} has not answered for too long ({error}); it may be overloaded or out "
+                "of disk: see its log, lower max_concurrent, or restart it"
+            ) from error
         raise EngineUnreachableError(
             f"no Docker engine answers at {base_url}: {error}; start one, or set DOCKER_HOST to where it listens"
         ) from error
+
+
+def _is_slow(error: BaseException | None) -> bool:
+    """Whether a call was taken and not answered; the SDK wraps that when it asks for the version first."""
+    from requests.exceptions import ReadTimeout
+
+    while error is not None:
+        if isinstance(error, ReadTimeout):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _said(error: Any) -> str:

@@ -111,6 +111,8 @@ def host_options(
         "runtime": given.runtime,
         "userns_mode": given.userns,
         "ipc_mode": given.ipc,
+        "gpus": given.gpus,
+        "ulimits": [_ulimit(part) for part in given.ulimit or ()] or None,
         "mem_limit": given.memory,
         "nano_cpus": int(given.cpus * 1e9) if given.cpus else None,
     }
@@ -118,8 +120,25 @@ def host_options(
     return {key: value for key, value in options.items() if value not in (None, [], False)}
 
 
+def _ulimit(written: str) -> dict[str, Any]:
+    """Read `name=soft[:hard]`.
+
+    Raises:
+        ConfigError: it is not of that form.
+    """
+    name, _, values = written.partition("=")
+    soft, _, hard = values.partition(":")
+    try:
+        return {"Name": name, "Soft": int(soft), "Hard": int(hard or soft)}
+    except ValueError:
+        raise ConfigError(f"run_args: --ulimit {written!r}; write it as nofile=1024:4096") from None
+
+
 def _add_resources(options: dict[str, Any], config: RuntimeConfig) -> None:
     resources = config.resources
+    if given_gpus := options.pop("gpus", None):
+        count = -1 if given_gpus == "all" else int(given_gpus)
+        options["device_requests"] = [{"Count": count, "Capabilities": [["gpu"]]}]
     if resources is None:
         return
     if resources.cpu is not None:
