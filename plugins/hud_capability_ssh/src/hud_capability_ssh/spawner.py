@@ -235,8 +235,8 @@ class Spawner:
         return len(stopped)
 
     def until_gone(self, pids: Iterable[int]) -> None:
-        """Wait until they have ended, 1 s at most: on a busy machine the dead take their time."""
-        for _ in range(200):
+        """Wait until they have ended, 3 s at most: on a busy machine the dead take their time."""
+        for _ in range(600):
             self.reap()
             if all(gone(pid) for pid in pids):
                 return
@@ -395,16 +395,7 @@ class Spawner:
             fields = stat_fields(pid)
             if fields:
                 parents[pid] = int(fields[1])
-        mine: list[int] = []
-        for pid in parents:
-            above = pid
-            for _ in range(len(parents)):
-                above = parents.get(above, 0)
-                if above in (0, own):
-                    break
-            if above == own and pid != own:
-                mine.append(pid)
-        return mine
+        return [pid for pid in list(parents) if pid != own and descends(pid, own, parents)]
 
     def count(self) -> int:
         """Return how many tasks (processes and their threads) run, this one left out; 0 where they are few."""
@@ -610,6 +601,20 @@ def held_by_nobody(folders: list[str]) -> int:
     except (OSError, IndexError, ValueError):
         pass
     return held
+
+
+def descends(pid: int, top: int, parents: dict[int, int]) -> bool:
+    """Whether `pid` is below `top`; a parent that ended while `parents` was read is looked up once more."""
+    for _ in range(2 * len(parents)):
+        parent = parents[pid]
+        if parent not in parents and parent not in (0, top):
+            parent = parents[pid] = parent_of(pid)
+            if parent not in parents and parent != top:
+                return False
+        if parent in (0, top):
+            return parent == top
+        pid = parent
+    return False
 
 
 def parent_of(pid: int) -> int:
