@@ -28,7 +28,7 @@ def closing_table(
         tasks = sorted(tasks, key=_lowest_first)[:ROWS]
     head = ["task", "runs", "mean", "s.e.", "pass@1", *_more(group, f"pass@{group}"), "errors", "time"]
     lines = [_line(task, group) for task in tasks]
-    if len(summary.tasks) != 1:
+    if len(summary.tasks) != 1 or summary.others.runs:
         lines.append(_all_line(summary, group, seconds))
     text = columns([head, *lines], width=width or shutil.get_terminal_size((100, 24)).columns)
     if hidden:
