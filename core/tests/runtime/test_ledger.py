@@ -224,6 +224,8 @@ def test_what_cannot_be_removed_stays_on_record_with_the_reason(acme: None) -> N
     assert second.outcome == "failed"
     assert "nobody-knows" in second.note
     assert sorted(entry.name for entry in entries()) == ["hud-a", "hud-b"]
+    assert not anything_due(), "no start tries again at once"
+    assert len(asyncio.run(reap())) == 2, "whoever asks for it does"
 
 
 def test_another_boot_is_a_dead_owner_and_another_machine_is_not(tmp_path: Path) -> None:

@@ -50,6 +50,8 @@ class LedgerEntry:
     id: str | None = None
     at: float = 0.0
     number: int = 0
+    failed_at: float = 0.0
+    """When somebody last tried in vain to remove it."""
     held: bool = False
     """Whether its owner had the lock of its file."""
     orphaned: bool = False
@@ -306,6 +308,8 @@ def read_entries(path: Path) -> list[LedgerEntry]:
             found[number] = event
         elif op == "removed":
             found.pop(number, None)
+        elif op == "failed" and number in found:
+            found[number]["failed_at"] = event.get("at")
         elif op == "created" and number in found:
             found[number].update({key: event[key] for key in ("id", "expires_at") if key in event})
     entries = [entry for event in found.values() if (entry := _entry_of(event)) is not None]
@@ -360,6 +364,7 @@ def _entry_of(event: Mapping[str, Any]) -> LedgerEntry | None:
             detail=dict(event.get("detail") or {}),
             id=None if ident is None else str(ident),
             at=float(event.get("at", 0.0)),
+            failed_at=float(event.get("failed_at") or 0.0),
             number=int(event["n"]),
             held=bool(event.get("locked", False)),
         )

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ Outcome = Literal["removed", "gone", "failed", "due"]
 
 KIND_S = 60.0
 """What removing the entries of one kind may take."""
+
+AGAIN_S = 3600.0
+"""How long after an attempt in vain (an engine that is gone) no start tries again by itself."""
 
 WHOLE_S = 600
 """What a reaping nobody waits for may take."""
@@ -62,8 +66,9 @@ Reaper = Callable[[Sequence[LedgerEntry]], Awaitable[Sequence[ReapResult]]]
 
 
 def anything_due() -> bool:
-    """Say whether there is something to remove; reads the ledger's files alone."""
-    return any(entry.is_due for _, entries in read_ledgers() for entry in entries)
+    """Say whether there is something to remove that was not tried in vain just now; reads the ledger's files alone."""
+    since = time.time() - AGAIN_S
+    return any(entry.is_due and entry.failed_at < since for _, entries in read_ledgers() for entry in entries)
 
 
 async def reap(
@@ -88,10 +93,11 @@ async def reap(
             due = [entry for entry in read_entries(path) if _wanted(entry, owner, remote)]
             async for result in _reap_entries(due, within_s):
                 results.append(result)
-                if result.outcome != "failed":
-                    line = json.dumps({"op": "removed", "n": result.entry.number})
-                    with contextlib.suppress(OSError):
-                        os.write(descriptor, f"\n{line}\n".encode())
+                event: dict[str, Any] = {"op": "removed", "n": result.entry.number}
+                if result.outcome == "failed":
+                    event = {"op": "failed", "n": result.entry.number, "at": round(time.time())}
+                with contextlib.suppress(OSError):
+                    os.write(descriptor, f"\n{json.dumps(event)}\n".encode())
             _forget_if_done(path, read_entries(path))
     if not dry_run and owner is None:
         await asyncio.to_thread(folders.sweep_all)
