@@ -50,6 +50,7 @@ class Engine:
         self._connecting = threading.Lock()  # one client, though many threads ask first
         self._limiter: anyio.CapacityLimiter | None = None
         self._answered = False
+        self._podman: bool | None = None
 
     def __repr__(self) -> str:
         return f"Engine({self.base_url!r})"
@@ -75,6 +76,13 @@ class Engine:
             api, self._api = self._api, None
         if api is not None:
             api.close()
+
+    async def is_podman(self) -> bool:
+        """Say whether Podman answers here; asked once."""
+        if self._podman is None:
+            told = await self.call("version")
+            self._podman = any("podman" in part["Name"].lower() for part in told.get("Components") or ())
+        return self._podman
 
     async def back(self, within_s: float) -> None:
         """Wait for an engine that has answered before and is away now, as one that restarts is.
@@ -189,6 +197,7 @@ _REMEDIES = {
     "could not select device driver": "install the NVIDIA container toolkit, or drop gpu from the task",
     "no available ipv4 addresses": "remove unused containers, lower max_concurrent, or take a larger network",
     "cannot allocate memory": "lower max_concurrent, or the resources of its tasks",
+    "error setting rlimit": "it may not raise limits; give lower ones: run_args=['--ulimit', 'nofile=1024:1024']",
     "permission denied": "add this user to the docker group, or use a rootless engine",
 }
 

@@ -285,8 +285,14 @@ class DockerRuntime:
 
     async def _start(self, container: str, watcher: Watcher) -> int:
         """Start the container and return the port it is published on, once it serves."""
-        await watcher.begin()
-        await self.engine.call("start", container)
+        if await self.engine.is_podman():
+            # There, attaching makes the container ready to start, ports and all, and the start fails on those. What is
+            # printed meanwhile comes from its log.
+            await self.engine.call("start", container)
+            await watcher.begin()
+        else:
+            await watcher.begin()
+            await self.engine.call("start", container)
         await watcher.wait_ready()
         state = await self.engine.call("inspect_container", container)
         published = (state["NetworkSettings"]["Ports"] or {}).get(f"{self.port}/tcp")
