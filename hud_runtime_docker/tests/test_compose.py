@@ -228,6 +228,7 @@ class TestComposeProjects(RuntimeContract):
     features = DockerRuntime.features
     ready_timeout = 240.0
     deadline_s = 280.0
+    at_once = 4  # each has a network, and an engine has addresses for about 30
 
     @pytest.fixture
     def make_provider(self, engine: Engine, foreign_image: str) -> MakeProvider:
