@@ -135,6 +135,8 @@ class Purse:
             None if seconds is None else SandboxClock(seconds, self._out_of_time)
         )
         self._grading = Amount()
+        self._grading_call = Amount()
+        """The most that one call of a grader needs to be sent at all."""
         self._graded = 0
         self._acting = 0
 
@@ -164,6 +166,12 @@ class Purse:
         output = output_tokens if output_tokens is not None else self._usual_output(model)
         answer: asyncio.Future[Held] = asyncio.get_running_loop().create_future()
         asking = _Asking(model, price, prompt_tokens, output, shrinks, grading, answer)
+        if grading:
+            needed = asking.amount(
+                min(output, max(LEAST_OUTPUT, self._mean_output(model))) if shrinks else output
+            )
+            most = self._grading_call
+            self._grading_call = Amount(max(most.usd, needed.usd), max(most.tokens, needed.tokens))
         if self._waiting or not self._serve(asking):
             self._waiting.append(asking)
         try:
@@ -177,6 +185,10 @@ class Purse:
     def _usual_output(self, model: str) -> int:
         known = self._outputs.get(model)
         return UNKNOWN_OUTPUT if known is None or known.calls < 3 else max(2 * known.longest, 1024)
+
+    def _mean_output(self, model: str) -> int:
+        known = self._outputs.get(model)
+        return known.total // known.calls if known is not None and known.calls else 0
 
     def learn(self, model: str, output_tokens: int) -> None:
         """Take note of how long a model's reply was."""
@@ -215,9 +227,10 @@ class Purse:
         """Return the dollars and tokens that a call may hold: agents leave what grading their work will take."""
         kept = Amount()
         if not asking.grading and self._graded:
+            most = self._grading_call
             kept = Amount(
-                self._grading.usd / self._graded * self._acting,
-                int(self._grading.tokens / self._graded * self._acting),
+                max(self._grading.usd / self._graded, most.usd) * self._acting,
+                int(max(self._grading.tokens / self._graded, most.tokens) * self._acting),
             )
         limit = self.budget
         usd = float("inf") if limit.usd is None else limit.usd - self.spent.usd - self.held.usd - kept.usd
@@ -235,9 +248,7 @@ class Purse:
         output = min(output, left_tokens - asking.prompt_tokens)
         if asking.price is not None and left_usd != float("inf") and asking.price.output > 0:
             output = min(output, (left_usd - asking.amount(0).usd) * 1e6 / asking.price.output)
-        known = self._outputs.get(asking.model)
-        usual = known.total // known.calls if known is not None and known.calls else 0
-        return int(output) if output >= max(LEAST_OUTPUT, usual) else 0
+        return int(output) if output >= max(LEAST_OUTPUT, self._mean_output(asking.model)) else 0
 
     def _refusal(self, asking: _Asking, amount: Amount) -> BudgetExhaustedError:
         over = "usd" if amount.usd > self._left(asking)[0] + _SLACK else "tokens"
