@@ -42,8 +42,8 @@ REMOVE_S = 60.0
 LOOK_EVERY_S = 0.25
 TAIL = 3000
 NO_ADDRESSES = (
-    "each project has networks of its own, and an engine has addresses for about 30 by default: lower --max-concurrent, "
-    "or give the engine more (default-address-pools in its daemon.json)"
+    "each project has networks of its own, and an engine has addresses for about 30 by default: lower "
+    "--max-concurrent, or give the engine more (default-address-pools in its daemon.json)"
 )
 ENDED_S = 5.0
 """What the tool gets to end by itself when it is no longer wanted."""
@@ -168,9 +168,9 @@ class ComposeProjects:
     async def _up(self, content: Mapping[str, Any], document: Document, name: str, *options: str) -> None:
         status, said = await self._run(content, document, name, "up", "--no-build", *options)
         if status:
-            remedy = f"\n{NO_ADDRESSES}" if "address pool" in said else ""
+            told = f"{said[-TAIL:]}\n{NO_ADDRESSES}" if "address pool" in said else said[-TAIL:]
             raise RuntimeStartError(
-                f"compose project in {document.root} cannot be started:\n{said[-TAIL:]}{remedy}{await self._states(name)}"
+                f"compose project in {document.root} cannot be started:\n{told}{await self._states(name)}"
             )
 
     async def _containers(self, name: str) -> dict[str, str]:
