@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hud.cli.terminal import safe
+
 if TYPE_CHECKING:
     from hud.eval.regrade import Regraded
 
@@ -90,7 +92,7 @@ def _show(outcome: Regraded) -> None:
     for line in lines:
         cells = [cell.ljust(width) for cell, width in zip(line[:2], widths, strict=False)]
         cells += [cell.rjust(width) for cell, width in zip(line[2:4], widths[2:], strict=True)]
-        click.echo("  ".join([*cells, line[4]]).rstrip())
+        click.echo(safe("  ".join([*cells, line[4]]).rstrip()))
     dump = outcome.model_dump()
     click.echo(
         f"\n{dump['graded']} of {dump['run_count']} graded again, {dump['differ']} differ; "

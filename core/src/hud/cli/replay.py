@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hud.cli.terminal import safe
+
 if TYPE_CHECKING:
     from hud.eval.run import Run
 
@@ -125,10 +127,10 @@ def _show(outcome: dict[str, Any]) -> None:
         click.echo("the prompt differs from the recorded one")
     if first is not None:
         arguments = json.dumps(first["arguments"], ensure_ascii=False, default=str)
-        click.echo(f"step {first['step']}: {first['tool']} {arguments[:500]}")
-        click.echo(first["diff"])
+        click.echo(safe(f"step {first['step']}: {first['tool']} {arguments[:500]}"))
+        click.echo(safe(first["diff"]))
     if outcome["error"]:
-        click.echo(f"error: {outcome['error']}", err=True)
+        click.echo(safe(f"error: {outcome['error']}"), err=True)
     said = f"{outcome['calls']} of {outcome['recorded_calls']} calls made again, {outcome['differences']} differed"
     if outcome["skipped"]:
         said += f", {outcome['skipped']} of them skipped"
