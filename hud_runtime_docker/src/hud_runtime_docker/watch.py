@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import threading
 from collections import deque
 from contextlib import ExitStack
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 TAIL_LINES = 50
 JOIN_S = 30.0
+LAST_WORDS_S = 1.0
 LINE_BYTES = 4096
 ANNOUNCEMENT = b"HUD_SERVE_PORT="
 
@@ -42,6 +44,7 @@ class Watcher:
         self._alarm: threading.Timer | None = None
         self._overdue_s: float | None = None
         self._log = OUTPUT.get()
+        self._stream: Any = None
 
     @property
     def tail(self) -> str:
@@ -79,8 +82,15 @@ class Watcher:
 
     def join(self, timeout_s: float) -> None:
         """Wait for the thread, which ends with the container; called from a worker thread."""
-        if self._thread is not None:
-            self._thread.join(timeout_s)
+        if self._thread is None:
+            return
+        self._thread.join(min(timeout_s, LAST_WORDS_S))
+        stream = self._stream
+        if self._thread.is_alive() and stream is not None:
+            # The engine never ends the stream of a container that was removed before its start.
+            with contextlib.suppress(OSError):
+                getattr(stream, "_sock", stream).shutdown(socket.SHUT_RDWR)
+        self._thread.join(timeout_s)
 
     async def joined(self) -> None:
         """Wait until the thread has ended, and let no more than 30 s go by."""
@@ -130,6 +140,7 @@ class Watcher:
         stream = self._engine.api.attach_socket(
             self._container, params={"stream": 1, "logs": 1, "stdout": 1, "stderr": 1}
         )
+        self._stream = stream
         self._on_loop(self._attached, None)
         pending = b""
         with ExitStack() as stack:
