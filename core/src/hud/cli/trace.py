@@ -22,7 +22,12 @@ def _complete_run(ctx: click.Context, param: click.Parameter, incomplete: str) -
 
 @click.command()
 @click.argument("run", shell_complete=_complete_run)
-@click.option("--follow", "-f", is_flag=True, help="Show what comes while it runs, until it has ended.")
+@click.option(
+    "--follow",
+    "-f",
+    is_flag=True,
+    help="Show what comes while it runs, until it has ended; wait for it to begin.",
+)
 @click.option("--full", is_flag=True, help="Cut nothing: long outputs and diffs whole.")
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the whole record as JSON; with --follow a line a step."
@@ -33,7 +38,7 @@ def trace(run: str, follow: bool, full: bool, as_json: bool) -> int:
     RUN is a rollout's id, the beginning of one, or JOB/RUN, where RUN may also be a row's slug. `hud jobs JOB --runs`
     lists them. Control characters in what an agent wrote are shown, never sent to the terminal.
     """
-    path, run_id = find_run(run)
+    path, run_id = _wait_for(run) if follow else find_run(run)
     if as_json:
         return _as_json(path, run_id, follow=follow)
     from hud.cli.terminal import wants_colours
@@ -49,6 +54,26 @@ def trace(run: str, follow: bool, full: bool, as_json: bool) -> int:
         for text in tell[kind](record):
             click.echo(text, color=True)  # click would take our colours out, which were asked for
     return 0
+
+
+def _wait_for(reference: str) -> tuple[Path, str]:
+    """Find the rollout, waiting for it to begin where its job is named and runs.
+
+    Raises:
+        UsageError: as `find_run`, once the job can begin no more.
+    """
+    from hud.store.finding import find_job
+    from hud.store.lock import is_locked
+
+    job, slash, _ = reference.rpartition("/")
+    while True:
+        runs = bool(slash) and is_locked(find_job(job))  # asked before: what had begun by then is in the file
+        try:
+            return find_run(reference)
+        except UsageError:
+            if not runs:
+                raise
+        time.sleep(LOOK_EVERY_S)
 
 
 def find_run(reference: str) -> tuple[Path, str]:
