@@ -67,7 +67,7 @@ def orchestrate(project: Path, engine: Engine, foreign_image: str) -> Iterator[O
         "from hud.eval import DockerRuntime, Task, Taskset\n"
         "image, source, engine = sys.argv[1:]\n"
         "place = DockerRuntime(image, source=source, engine=engine, distributions=())\n"
-        "rows = Taskset('hanging', [Task('boxed', 'hangs', slug=f'row-{n}') for n in range(2)])\n"
+        "rows = Taskset('hanging', [Task('boxed', 'hangs', slug=f'left-{n}') for n in range(2)])\n"
         "asyncio.run(rows.run(create_agent('noop'), runtime=place))\n"
     )
     started: list[subprocess.Popen[bytes]] = []
@@ -98,7 +98,7 @@ class Events:
         self._told: set[tuple[str, str, int]] = set()
 
     async def next(self, action: str, count: int) -> list[dict[str, Any]]:
-        """Return the labels and names of the next `count` events of one action."""
+        """Return the labels and names of the next `count` events of one action, of the job's containers alone."""
         assert self._process.stdout is not None
         found: list[dict[str, Any]] = []
         with anyio.fail_after(GONE_WITHIN_S):
@@ -108,7 +108,8 @@ class Events:
                 if told in self._told:
                     continue  # what happens while `--since` is replayed is told twice
                 self._told.add(told)
-                if event["Action"] == action:
+                ours = event["Actor"]["Attributes"].get("hud.task", "").startswith("left-")
+                if ours and event["Action"] == action:
                     found.append(event["Actor"]["Attributes"])
         return found
 
@@ -134,10 +135,9 @@ async def test_the_watchdog_removes_what_a_killed_orchestrator_left(
 ) -> None:
     beside = DockerRuntime(foreign_image, source=project / "env.py", engine=engine, distributions=())
     async with beside(Task("boxed", "hangs")) as at:
-        await events.next("start", 1)
         process = orchestrate()
         started = await events.next("start", 2)
-        assert {labels["hud.task"] for labels in started} == {"row-0", "row-1"}
+        assert {labels["hud.task"] for labels in started} == {"left-0", "left-1"}
         assert len({labels["hud.job"] for labels in started}) == 1
         assert len({labels["hud.run"] for labels in started}) == 2
         process.kill()

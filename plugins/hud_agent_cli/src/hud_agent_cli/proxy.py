@@ -39,6 +39,15 @@ _HOP = frozenset(
 LONGEST_BODY = 64 * 1024 * 1024
 
 
+ACCEPTING = 5
+"""Turns of the loop from a connection that was accepted to its task, and from its end to its closed socket."""
+
+
+async def _turns(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
 class ModelProxy:
     """Listens on loopback for one rollout and passes requests on to `route`; use it with `async with`.
 
@@ -68,10 +77,12 @@ class ModelProxy:
     ) -> None:
         if self._server is not None:
             self._server.close()
+        await _turns(ACCEPTING)
         for task in list(self._connections):
             task.cancel()
         if self._connections:
             await asyncio.wait(self._connections, timeout=5)
+        await _turns(ACCEPTING)
         if self._client is not None:
             await self._client.aclose()
 

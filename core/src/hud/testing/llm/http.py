@@ -42,6 +42,15 @@ class HttpReply:
 Handler = Callable[[HttpRequest], Awaitable[HttpReply]]
 
 
+ACCEPTING = 5
+"""Turns of the loop from a connection that was accepted to its task, and from its end to its closed socket."""
+
+
+async def _turns(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
 class HttpServer:
     """Serves one handler on a loopback port of the system's choice, until closed."""
 
@@ -66,11 +75,13 @@ class HttpServer:
         if self._server is None:
             return
         self._server.close()
+        await _turns(ACCEPTING)
         for task in list(self._connections):
             task.cancel()
         if self._connections:
             await asyncio.wait(self._connections)
         await self._server.wait_closed()
+        await _turns(ACCEPTING)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
