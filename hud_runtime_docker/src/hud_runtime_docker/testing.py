@@ -7,6 +7,7 @@ import fcntl
 import io
 import os
 import shutil
+import signal
 import subprocess
 import tarfile
 import tempfile
@@ -18,10 +19,12 @@ from pathlib import Path
 from typing import ClassVar
 
 from hud.errors import RuntimeStartError
+from hud.testing.processes import naming
 from hud_runtime_docker import bundle
 from hud_runtime_docker.engine import Engine
 
 START_TIMEOUT_S = 60.0
+MOUNTS = 32
 
 
 @contextmanager
@@ -61,6 +64,22 @@ def _own_engine(folder: Path) -> Iterator[Engine]:
             yield engine
     finally:
         daemon.stop()
+        _end_what_it_left(folder)
+
+
+def _end_what_it_left(folder: Path) -> None:
+    """End containers whose engine was killed under them, and the mount an engine makes of its data."""
+    for shim in naming(f"{folder}/exec/"):
+        with contextlib.suppress(OSError):
+            for path in Path("/proc", str(shim), "task").glob("*/children"):
+                for child in path.read_text().split():
+                    os.kill(int(child), signal.SIGKILL)
+            os.kill(shim, signal.SIGKILL)
+    # Each start of an engine that was killed has mounted once more; a bind mount is told by the mount table alone.
+    umount = ["umount", "--lazy", str(folder / "data")]
+    for _ in range(MOUNTS):
+        if subprocess.run(umount, check=False, capture_output=True, timeout=30).returncode != 0:
+            return
 
 
 class Daemon:
