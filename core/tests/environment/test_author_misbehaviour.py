@@ -535,6 +535,33 @@ async def test_tasks_that_author_code_left_behind_end_with_the_service(env: Envi
     assert ended.wait(5)
 
 
+async def test_generators_are_closed_also_where_tasks_left_behind_exit_as_they_end(env: Environment) -> None:
+    closed = threading.Event()
+
+    async def exits() -> None:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            raise SystemExit
+
+    async def numbers() -> Play:
+        try:
+            while True:
+                yield 1
+        finally:
+            closed.set()
+
+    @env.template()
+    async def leaves() -> Play:
+        env.left = [asyncio.ensure_future(exits()) for _ in range(3)], numbers()  # type: ignore[attr-defined]
+        await anext(env.left[1])  # type: ignore[attr-defined]
+        yield "prompt"
+        yield 1.0
+
+    assert (await play(env, "leaves"))["score"] == 1.0
+    assert closed.wait(5)
+
+
 async def test_a_thread_that_blocks_for_ever_does_not_hold_the_end(
     env: Environment, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -337,6 +337,17 @@ async def test_a_process_that_dies_before_it_is_ready_ends_the_wait_with_its_wor
                 pass
 
 
+async def test_a_stranger_at_the_address_of_a_placement_is_a_failed_start_and_not_a_wrong_token(
+    serve: Serve,
+) -> None:
+    async with serve(token="a" * 64) as server:
+        runtime = Runtime(server.url, {"process": Process(), "token": "b" * 64})
+        with pytest.raises(RuntimeStartError, match="another server") as caught:
+            async with connect(runtime):
+                pass
+    assert caught.value.retryable
+
+
 async def test_a_process_that_dies_mid_call_fails_the_call_with_its_words(serve: Serve, world: World) -> None:
     process = Process()
     async with serve() as server, connect(Runtime(server.url, {"process": process})) as client:

@@ -88,10 +88,13 @@ class AuthorLoop:
         self.loop.close()
 
     def _run_bounded(self, work: Coroutine[Any, Any, Any]) -> None:
-        try:
-            self.loop.run_until_complete(work)
-        except BaseException:
-            log.exception("author code raised while its loop was closed")
+        """Run `work`, which ends by itself, to its end, also where a task beside it raises what ends a loop's run."""
+        task = self.loop.create_task(work)
+        while not task.done():
+            try:
+                self.loop.run_until_complete(task)
+            except BaseException:
+                log.exception("author code raised while its loop was closed")
 
 
 def run_beside(main: Callable[[AuthorLoop], Coroutine[Any, Any, T]], *, wedged_after_s: float = 2.0) -> T:

@@ -16,6 +16,7 @@ from hud.errors import (
     HudError,
     HudProtocolError,
     LimitReachedError,
+    NotAuthorizedError,
     PhaseTimeoutError,
     ReadyTimeoutError,
     RuntimeDiedError,
@@ -88,7 +89,8 @@ class Link:
         Raises:
             RuntimeStartError: the placement's process ended first; says how.
             ReadyTimeoutError: nothing answered in time; has the last refusal.
-            NotAuthorizedError: the token is wrong; not tried again.
+            NotAuthorizedError: the token is wrong; not tried again. Where it was made for this placement, whose
+                process can be watched, another server answers at its address: a RuntimeStartError says so.
         """
         process = self.params.get("process")
         if process is not None and self._death is None:
@@ -110,6 +112,11 @@ class Link:
                     raise
                 refusal = exc
             except (OSError, ConnectionLostError) as exc:
+                if isinstance(exc, NotAuthorizedError) and process is not None:
+                    raise RuntimeStartError(
+                        f"connect: {self.url} refuses the token that was made for this placement: another server "
+                        f"answers at its address"
+                    ) from exc
                 if isinstance(exc, HudProtocolError):
                     raise
                 if refusal is None or not isinstance(exc, TimeoutError):
