@@ -52,7 +52,7 @@ format: setup ## format and mend what lint can mend
 	$(BIN)/ruff check --fix .
 
 test: setup system lint ## every check and every test, as CI runs them
-	$(PYTEST) -m "$(FULL)" -n 2 --dist loadgroup --durations 15 $(TESTS)
+	$(PYTEST) -m "$(FULL)" -n 2 --dist loadgroup --durations 15 -rs $(TESTS)
 
 test-fast: setup ## the tests for daily use, under a minute
 	$(PYTEST) -m "$(FAST)" -n 2 --dist loadgroup -q $(TESTS)

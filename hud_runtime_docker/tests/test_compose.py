@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -26,10 +25,7 @@ pytestmark = [
     pytest.mark.anyio,
     pytest.mark.timeout(300),
     pytest.mark.xdist_group("docker"),
-    pytest.mark.skipif(
-        shutil.which("docker-compose") is None and shutil.which("docker") is None,
-        reason="needs a Compose tool",
-    ),
+    pytest.mark.needs("docker"),
 ]
 
 ENV = """

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -15,7 +14,7 @@ pytestmark = [
     pytest.mark.registry,
     pytest.mark.slow,
     pytest.mark.anyio,
-    pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed"),
+    pytest.mark.needs("npm"),
     pytest.mark.timeout(400),
 ]
 

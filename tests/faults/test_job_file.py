@@ -16,7 +16,7 @@ import pytest
 from hud.store.reader import JobFile
 from hud.store.writer import JobWriter
 
-pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
+pytestmark = pytest.mark.needs("strace")
 
 JOB = """
 import asyncio, sys

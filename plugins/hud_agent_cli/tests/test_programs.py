@@ -223,8 +223,6 @@ def test_without_a_key_it_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the programs of the npm registry."""
-    if shutil.which("npm") is None:
-        pytest.skip("npm is not installed")
     folder = tmp_path_factory.mktemp("npm")
     packages = ["@anthropic-ai/claude-code", "@openai/codex", "@google/gemini-cli", "opencode-ai"]
     command = ["npm", "install", "--silent", "--no-audit", "--no-fund", *packages]
@@ -236,6 +234,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.registry
+@pytest.mark.needs("npm")
 @pytest.mark.slow
 @pytest.mark.timeout(500)
 @pytest.mark.parametrize(
@@ -269,6 +268,7 @@ async def test_the_real_programs_do_a_task(
 
 
 @pytest.mark.registry
+@pytest.mark.needs("npm")
 @pytest.mark.slow
 @pytest.mark.timeout(500)
 @pytest.mark.parametrize(
@@ -313,8 +313,7 @@ def mini(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with mini-swe-agent, for the system's own Python: the sandbox has no other."""
     uv = shutil.which("uv", path=str(Path(sys.executable).parent))
     python = Path("/usr/bin/python3")
-    if uv is None or not python.exists():
-        pytest.skip("needs uv and the system's own python3")
+    assert uv is not None
     folder = tmp_path_factory.mktemp("mini") / "venv"
     subprocess.run([uv, "venv", "-q", "--relocatable", "--python", python, folder], check=True, timeout=60)
     packages = ["mini-swe-agent", "mcp"]
@@ -325,6 +324,7 @@ def mini(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.registry
+@pytest.mark.needs("/usr/bin/python3")
 @pytest.mark.slow
 @pytest.mark.timeout(500)
 @pytest.mark.parametrize("model", ["some-local-model", "claude-sonnet-5", "gemini-3.1-pro-preview"])
@@ -347,6 +347,7 @@ async def test_mini_swe_agent_does_a_task(model: str, mini: Path, tmp_path: Path
 
 
 @pytest.mark.registry
+@pytest.mark.needs("/usr/bin/python3")
 @pytest.mark.slow
 @pytest.mark.timeout(500)
 @pytest.mark.anyio

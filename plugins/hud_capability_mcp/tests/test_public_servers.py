@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ pytestmark = [
     pytest.mark.registry,
     pytest.mark.slow,
     pytest.mark.anyio,
-    pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed"),
+    pytest.mark.needs("npm"),
 ]
 
 

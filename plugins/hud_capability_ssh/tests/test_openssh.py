@@ -6,7 +6,6 @@ import asyncio
 import os
 import re
 import shlex
-import shutil
 import sys
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from hud_capability_ssh.workspace import Workspace
 pytestmark = [
     pytest.mark.anyio,
     pytest.mark.sandbox,
-    pytest.mark.skipif(shutil.which("ssh") is None, reason="needs OpenSSH's clients"),
+    pytest.mark.needs("ssh", "scp", "sftp"),
 ]
 
 
