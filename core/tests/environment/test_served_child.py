@@ -215,6 +215,22 @@ async def test_a_blocked_author_stalls_no_control_and_no_stop(tmp_path: Path) ->
         assert b"time.sleep(3600)" in await child.process.stderr.read()
 
 
+@pytest.mark.slow
+async def test_a_blocked_author_and_a_parked_task_do_not_hold_the_end(tmp_path: Path) -> None:
+    async with served(tmp_path) as child, connect(child.runtime) as client:
+        async with connect(child.runtime) as other:
+            await other.start_task("good")
+        await client.start_task("bad", {"what": "block", "phase": "grade"})
+        grade = asyncio.ensure_future(client.grade("x"))
+        async with connect(child.runtime) as other:  # answered after the grade has begun
+            await other.list_tasks()
+        child.process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(30):
+            await child.process.wait()
+        with pytest.raises(HudError):
+            await grade
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_ends_it_with_its_shutdown_hooks(tmp_path: Path, number: signal.Signals) -> None:
     source = SOURCE + "\n@env.shutdown\nasync def down():\n    print('hook ran', flush=True)\n"

@@ -37,7 +37,7 @@ class Release:
             self._timers.append(loop.call_later(start, drive.cancel_again))
         for delay in AGAIN_AFTER_S:
             self._timers.append(loop.call_later(start + delay, drive.cancel_again))
-        self._timers.append(loop.call_later(start + ABANDON_AFTER_S, self._abandon))
+        self._timers.append(loop.call_later(start + ABANDON_AFTER_S, self.abandon))
         drive.ended.add_done_callback(self._ended)
 
     def _ended(self, _: asyncio.Future[None]) -> None:
@@ -47,7 +47,8 @@ class Release:
             self.late_errors.append(problem)
             log.warning("cleanup of %s failed: %s", self.drive.template.where, describe(problem))
 
-    def _abandon(self) -> None:
+    def abandon(self) -> None:
+        """Wait for the drive no longer, and report where it hangs."""
         self.abandoned = True
         drive = self.drive
         stack = drive.where_it_hangs()

@@ -20,7 +20,7 @@ from hud.environment.mailbox import Mailbox
 from hud.environment.payload import FRAME_BYTES
 from hud.environment.release import Release
 from hud.environment.session import EnvironmentSession
-from hud.environment.startup import Startup
+from hud.environment.startup import BLOCKED_S, Startup
 from hud.errors import AuthoringError, BadParamsError, HudError, SandboxError, UsageError
 
 if TYPE_CHECKING:
@@ -269,11 +269,18 @@ class EnvironmentService:
         async with asyncio.TaskGroup() as closing:
             for session in list(self._sessions):
                 closing.create_task(session.close())
-        pending = list(self._releases)
-        if pending:
-            await asyncio.wait(pending, timeout=self._release_s + 5.0)
+        await self._cleanups_end()
         self.late_errors.extend(await self._startup.down())
         self._watch.close()
+
+    async def _cleanups_end(self) -> None:
+        """Wait for what was let go, as long as the author's loop turns: nothing on a blocked one can end."""
+        latest = self.loop.time() + self._release_s + 5.0
+        while self._releases and self.loop.time() < latest:
+            await asyncio.wait(list(self._releases), timeout=BLOCKED_S)
+            if self._releases and not await self._startup.author_answers():
+                for release in list(self._releases.values()):
+                    release.abandon()
 
     async def end_author(self) -> None:
         """Stop the author's loop where it is ours; a thread that blocks is left behind, as a daemon may be."""

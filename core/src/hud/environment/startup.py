@@ -56,7 +56,7 @@ class Startup:
         """Run shutdown hooks and stop what was started, reversed; return what failed."""
         errors: list[HudError] = []
         self._env.published = False
-        answers = await self._author_answers()
+        answers = await self.author_answers()
         for kind, item in reversed(self._env.lifecycle):
             try:
                 if kind == "backing" and item in self._begun:
@@ -73,7 +73,8 @@ class Startup:
         self._env.capabilities[:] = self._declared
         return errors
 
-    async def _author_answers(self) -> bool:
+    async def author_answers(self) -> bool:
+        """Tell whether the author's loop turns, waiting `BLOCKED_S` at most."""
         answered: asyncio.Future[HudError | None] = self._outbox.loop.create_future()
         if not self._author.mailbox.post(self._outbox.post, _settle, answered, None):
             return False
