@@ -174,7 +174,7 @@ def test_a_plugin_for_another_core_is_not_imported(site: Any) -> None:
     site.add(
         "acme-late",
         entry_points={"late": "late_plugin"},
-        files={"late_plugin.py": "print('imported')"},
+        files={"late_plugin.py": "import os; os.write(1, b'imported')"},
         requires=["httpx>=0.1", "hud-core>=7.0,<8"],
     )
     done = site.run("""

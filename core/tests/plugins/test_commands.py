@@ -64,6 +64,15 @@ def test_list_speaks_json_and_requirements(populated: Any) -> None:
     assert hud(populated, "plugins", "list", "--requirements").stdout == "acme-bad==1.2\nacme-good==2.1\n"
 
 
+@pytest.mark.parametrize("command", ["list", "doctor"])
+def test_what_a_plugin_prints_stays_out_of_json(site: Any, runtime_source: Any, command: str) -> None:
+    declaration = runtime_source("loud").replace("    return [", "    print('asked')\n    return [")
+    site.add("acme-loud", entry_points={"loud": "loud"}, files={"loud.py": f"print('read')\n{declaration}"})
+    done = hud(site, "plugins", command, "--json")
+    assert json.loads(done.stdout), done.stderr
+    assert done.stderr.splitlines()[:2] == ["read", "asked"]
+
+
 @pytest.mark.parametrize("name", ["good", "acme-good", "ACME_Good", "good@acme-good"])
 def test_show_finds_a_plugin_by_any_of_its_names(populated: Any, name: str) -> None:
     done = hud(populated, "plugins", "show", name)
@@ -105,7 +114,7 @@ def test_help_lists_a_plugins_command_without_importing_it(site: Any) -> None:
         "acme-fly",
         entry_points={"fly": "fly_plugin"},
         files={
-            "fly_plugin.py": "print('imported')" + COMMAND,
+            "fly_plugin.py": "import os; os.write(1, b'imported\\n')" + COMMAND,
             "fly_command.py": "import click\nfly = click.Command('fly', callback=lambda: print('gone'))",
         },
     )

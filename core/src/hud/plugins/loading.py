@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import time
 import traceback
+from contextlib import redirect_stdout
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 def load(plugin: Plugin, policy: PluginPolicy, core_version: str) -> None:
     """Import `plugin`'s declaration module and read its hooks; afterwards it is loaded, broken or disabled.
 
+    What the module prints goes to stderr.
     `KeyboardInterrupt` passes: it is the user's. An `os._exit`, a crash and an endless import cannot be contained.
     """
     refusal = policy.refusal(plugin.name, plugin.dist)
@@ -32,7 +35,8 @@ def load(plugin: Plugin, policy: PluginPolicy, core_version: str) -> None:
     plugin.status = "loading"
     began = time.perf_counter()
     try:
-        plugin.object = _resolve(plugin.value)
+        with redirect_stdout(sys.stderr):  # stdout is the command's, JSON say
+            plugin.object = _resolve(plugin.value)
     except KeyboardInterrupt:
         plugin.status = "waiting"
         raise

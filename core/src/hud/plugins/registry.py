@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import fnmatch
 import logging
+import sys
 from collections.abc import Iterable, Iterator
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from hud.errors import PluginBrokenError, PluginConflictError, PluginNotInstalledError
@@ -250,7 +252,8 @@ class Registry:
         from hud.plugins.validation import ContractError, declarations_of
 
         try:
-            plugin.declarations[hook] = declarations_of(plugin.implementations[hook])
+            with redirect_stdout(sys.stderr):  # as while it is imported
+                plugin.declarations[hook] = declarations_of(plugin.implementations[hook])
         except KeyboardInterrupt:
             raise
         except ContractError as error:
