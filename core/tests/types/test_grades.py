@@ -64,6 +64,13 @@ def test_a_subscore_keeps_its_bounds() -> None:
         SubScore("style", 1.0, weight=math.nan)
 
 
+def test_a_subscore_takes_its_info_under_the_older_name() -> None:
+    part = SubScore(name="style", value=0.5, metadata={"why": "short"})
+    assert part.info == part.metadata == {"why": "short"}
+    assert part == SubScore("style", 0.5, info={"why": "short"})
+    assert part.model_copy(update={"value": 1.0}).info == {"why": "short"}
+
+
 def test_the_evaluation_leaves_out_the_info_of_subscores() -> None:
     reply = {"score": 1.0, "subscores": [{"name": "a", "value": 1.0, "info": {"prompt": "long"}}]}
     assert Grade.from_dict(reply).evaluation["subscores"] == [{"name": "a", "value": 1.0, "weight": 1.0}]

@@ -47,6 +47,23 @@ class SubScore(Value):
 
     aliases: ClassVar[Mapping[str, str]] = {"metadata": "info", "score": "value"}
 
+    def __init__(
+        self,
+        name: str,
+        value: float,
+        weight: float = 1.0,
+        children: list[SubScore] | None = None,
+        info: dict[str, Any] | None = None,
+        *,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        self.name = name
+        self.value = value
+        self.weight = weight
+        self.children = children
+        self.info = metadata if info is None else info
+        self.__post_init__()
+
     def __post_init__(self) -> None:
         self.value = finite_score(self.value, what=f"value of subscore {self.name!r}")
         self.weight = finite_score(self.weight, what=f"weight of subscore {self.name!r}")
