@@ -9,21 +9,27 @@ import pty
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import pytest
+import trustme
 
 HUD = Path(sys.executable).with_name("hud")
 
 
 @contextmanager
-def _serving(folder: Path, *words: str, **options: Any) -> Iterator[tuple[subprocess.Popen[str], int]]:
+def _serving(
+    folder: Path, *words: str, program: Sequence[str] = (str(HUD), "serve"), **options: Any
+) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """Run `hud serve` and yield it with its port, once it accepts connections."""
     with subprocess.Popen(
-        [str(HUD), "serve", "--port", "0", *words],
+        [*program, "--port", "0", *words],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -32,7 +38,7 @@ def _serving(folder: Path, *words: str, **options: Any) -> Iterator[tuple[subpro
     ) as process:
         assert process.stdout is not None
         try:
-            line = process.stdout.readline()
+            line = process.stdout.readline().lstrip() or process.stdout.readline()
             assert line.startswith("HUD_SERVE_PORT="), process.stderr.read() if process.stderr else line
             yield process, int(line.partition("=")[2])
         finally:
@@ -48,6 +54,48 @@ def _ask(port: int, *frames: dict[str, Any]) -> list[dict[str, Any]]:
             channel.flush()
             replies.append(json.loads(channel.readline()))
         return replies
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, ssl.SSLContext]:
+    """A certificate of 127.0.0.1 with its key in one file, and what a client checks it with."""
+    authority = trustme.CA()
+    file = tmp_path / "server.pem"
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(file))
+    checks = ssl.create_default_context()
+    authority.configure_trust(checks)
+    return file, checks
+
+
+@pytest.mark.parametrize(
+    "program", [[str(HUD), "serve"], [sys.executable, "-m", "hud.environment.server", "env.py"]]
+)
+def test_it_speaks_tls_with_a_certificate(
+    letters: Path, certificate: tuple[Path, ssl.SSLContext], program: list[str]
+) -> None:
+    file, checks = certificate
+    with _serving(letters, "--tls-cert", str(file), program=program) as (_, port):
+        plain = socket.create_connection(("127.0.0.1", port), timeout=30)
+        with plain, checks.wrap_socket(plain, server_hostname="127.0.0.1") as channel:
+            channel.sendall(b'{"jsonrpc": "2.0", "id": 1, "method": "hello"}\n')
+            assert json.loads(channel.makefile("r").readline())["result"]["env"]["name"] == "letters"
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--tls-cert", "none.pem"], "the TLS certificate none.pem or its key cannot be used"),
+        (["--tls-key", "key.pem"], "a TLS key key.pem was given without its certificate"),
+        (["--tls-cert", "c.pem", "--unix", "s"], "TLS is for TCP; s is a unix socket"),
+    ],
+)
+def test_what_it_cannot_speak_tls_with_is_named(letters: Path, words: list[str], why: str) -> None:
+    done = subprocess.run(
+        [str(HUD), "serve", *words], cwd=letters, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 2
+    assert why in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_it_serves_once_it_has_announced(letters: Path) -> None:

@@ -25,6 +25,18 @@ if TYPE_CHECKING:
     "--port", "-p", type=click.IntRange(0, 65535), default=8765, show_default=True, help="0: any free port."
 )
 @click.option("--unix", type=click.Path(path_type=Path), help="Listen on this unix socket instead.")
+@click.option(
+    "--tls-cert",
+    type=click.Path(path_type=Path),
+    metavar="PEM",
+    help="Speak TLS with this certificate; clients check it, or its pin.",
+)
+@click.option(
+    "--tls-key",
+    type=click.Path(path_type=Path),
+    metavar="PEM",
+    help="The certificate's key, where that is a file of its own.",
+)
 @click.option("--arg", "args", multiple=True, metavar="K=V", help="Argument of a factory; repeatable.")
 @click.option(
     "--isolate", is_flag=True, help="Give each session a process, and a view of the project, of its own."
@@ -38,6 +50,8 @@ def serve(
     host: str,
     port: int,
     unix: Path | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
     args: tuple[str, ...],
     isolate: bool,
     no_auth: bool,
@@ -66,7 +80,16 @@ def serve(
         host=host,
         unix_path=unix,
     )
-    listening = Listening(host=host, port=port, unix_path=unix, token=token, debug=debug)
+    listening = Listening(
+        host=host,
+        port=port,
+        unix_path=unix,
+        token=token,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        debug=debug,
+    )
+    listening.tls()  # a wrong certificate is told before anything is started
     from hud.eval.watchdog import cleaned_up_after
     from hud.plugins.hudfile import load_hudfile
 

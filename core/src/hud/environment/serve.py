@@ -18,6 +18,7 @@ from hud.errors import ConfigError
 
 if TYPE_CHECKING:
     import socket
+    import ssl
 
     from hud.environment.env import Environment
     from hud.wire.server import Server
@@ -30,16 +31,35 @@ _LOOPBACK = ("127.", "localhost", "::1")
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Listening:
-    """Where and how to listen. `unix_path` excludes host and port; port 0 is any free one.
+    """Where and how to listen. `unix_path` excludes host, port and TLS; port 0 is any free one.
 
-    `token` None asks for none: see `decide_token` for what a server should require.
+    `token` None asks for none: see `decide_token` for what a server should require. With `tls_cert`, a PEM file that
+    may hold its key, it speaks TLS.
     """
 
     host: str = "127.0.0.1"
     port: int = 0
     unix_path: Path | None = None
     token: str | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
     debug: bool = False
+
+    def tls(self) -> ssl.SSLContext | None:
+        """Return the context to listen with; None for plain TCP.
+
+        Raises:
+            ConfigError: the certificate or key cannot be used, or one of these was given without what it needs.
+        """
+        if self.tls_cert is None and self.tls_key is None:
+            return None
+        if self.tls_cert is None:
+            raise ConfigError(f"a TLS key {self.tls_key} was given without its certificate (--tls-cert)")
+        if self.unix_path is not None:
+            raise ConfigError(f"TLS is for TCP; {self.unix_path} is a unix socket, its owner's alone")
+        from hud.wire.tls import server_context
+
+        return server_context(self.tls_cert, self.tls_key)
 
 
 def decide_token(
@@ -192,5 +212,6 @@ async def _listen(service: Service, listening: Listening) -> Server:
         port=listening.port,
         unix_path=listening.unix_path,
         token=listening.token,
+        tls=listening.tls(),
         settings=ServerSettings(debug=listening.debug),
     )

@@ -48,7 +48,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         env = load_environment(options.path, name=options.env)
         listening = Listening(
-            host=options.host, port=options.port, unix_path=options.unix, token=token, debug=options.debug
+            host=options.host,
+            port=options.port,
+            unix_path=options.unix,
+            token=token,
+            tls_cert=options.tls_cert,
+            tls_key=options.tls_key,
+            debug=options.debug,
         )
         serve_until_stopped(env, listening, announcer)
     except HudError as error:
@@ -70,6 +76,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0: any free one")
     parser.add_argument("--unix", type=Path, metavar="PATH", help="listen on this unix socket instead")
+    parser.add_argument("--tls-cert", type=Path, metavar="PEM", help="speak TLS with this certificate")
+    parser.add_argument(
+        "--tls-key", type=Path, metavar="PEM", help="its key, where that is a file of its own"
+    )
     parser.add_argument("--no-auth", action="store_true", help="require no token")
     parser.add_argument("--debug", action="store_true", help="send tracebacks of author code to clients")
     return parser
