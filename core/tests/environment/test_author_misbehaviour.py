@@ -514,6 +514,7 @@ async def test_a_failing_shutdown_hook_is_reported_and_the_others_run(
     assert seen == ["first"]
     assert "leaving" in str(service.late_errors[0])
     assert "shutdown hook 'second'" in caplog.text
+    assert caplog.text.count("Traceback") == 1  # the author's, and not ours beside it
 
 
 async def test_tasks_that_author_code_left_behind_end_with_the_service(env: Environment) -> None:

@@ -131,6 +131,12 @@ def test_capabilities_are_replaced_by_name_and_checked(env: Environment) -> None
         env.add_capability(Capability("x", "acme/1", ""))
 
 
+@pytest.mark.parametrize("name", ["", None, 5])
+def test_a_name_is_a_text(name: Any) -> None:
+    with pytest.raises(ValueError, match=f"an environment needs a name, a text, not {name!r}"):
+        Environment(name)
+
+
 def test_the_scaffold_of_the_guide_can_be_declared() -> None:
     env = Environment(
         name="...", capabilities=[Capability.ssh(name="shell", url="<url>", host_pubkey="<key>")]

@@ -47,8 +47,8 @@ class Environment:
         version: str = "0.0.1",
         capabilities: Sequence[Capability] | None = None,
     ) -> None:
-        if not name:
-            raise ValueError(f"an environment needs a name, not {name!r}")
+        if not isinstance(name, str) or not name:
+            raise ValueError(f"an environment needs a name, a text, not {name!r}")
         self.name = name
         self.version = version
         self.capabilities: list[Capability] = []

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hud.environment.faults import author_fault
 from hud.environment.tracebacks import describe
-from hud.errors import HudError, PhaseTimeoutError
+from hud.errors import HudError, PhaseTimeoutError, TemplateRaisedError
 
 if TYPE_CHECKING:
     from hud.capability.backing import Backing
@@ -68,7 +68,9 @@ class Startup:
                     await self._hook(item, "shutdown", self._release_s)
             except Exception as raised:
                 error = raised if isinstance(raised, HudError) else HudError(f"{kind}: {describe(raised)}")
-                log.exception("while environment %r shut down: %s", self._env.name, error)
+                # What an author's hook raised is logged with its own traceback already.
+                ours = None if isinstance(error, TemplateRaisedError) else error
+                log.error("while environment %r shut down: %s", self._env.name, error, exc_info=ours)  # noqa: TRY400
                 errors.append(error)
         self._env.capabilities[:] = self._declared
         return errors
