@@ -241,6 +241,30 @@ async def test_a_signal_ends_it_with_its_shutdown_hooks(tmp_path: Path, number: 
     assert child.process.returncode == 0, err.decode()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("wait", ["await asyncio.sleep(3600)", "time.sleep(3600)"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_ends_it_while_a_hook_initializes(
+    tmp_path: Path, number: signal.Signals, wait: str
+) -> None:
+    hooks = f"\n@env.initialize\nasync def up():\n    print('begun', flush=True)\n    {wait}\n"
+    file = tmp_path / "env.py"
+    file.write_text(SOURCE + hooks)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "hud.environment.server", str(file), stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        assert process.stdout is not None
+        assert b"begun" in await process.stdout.readline()
+        process.send_signal(number)
+        async with asyncio.timeout(30):
+            assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
 @pytest.mark.parametrize("delivery", ["variable", "file"])
 async def test_a_delivered_token_is_required_and_gone_before_author_code(
     tmp_path: Path, delivery: str

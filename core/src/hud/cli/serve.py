@@ -130,19 +130,18 @@ def _serve_isolated(module: str, name: str | None, listening: Listening, announc
     """Serve with the author's code in a process for each session."""
     import asyncio
 
-    from hud.environment.serve import serve_service
+    from hud.environment.serve import serve_started
     from hud.environment.stopping import Stop
     from hud.runtime.isolated import isolated
 
     stop = Stop()
 
     async def main() -> None:
-        async with isolated(module, env=name) as service:
+        def announced(server: Server) -> None:
+            service = server.service
+            _say(service.name, len(service.task_entries()), server, listening, announcer)
 
-            def announced(server: Server) -> None:
-                _say(service.name, len(service.task_entries()), server, listening, announcer)
-
-            await serve_service(service, listening, announcer, stop, announced)
+        await serve_started(isolated(module, env=name), listening, announcer, stop, announced)
 
     with stop.on_signals():
         asyncio.run(main())

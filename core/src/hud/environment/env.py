@@ -47,7 +47,8 @@ class Environment:
         version: str = "0.0.1",
         capabilities: Sequence[Capability] | None = None,
     ) -> None:
-        if not isinstance(name, str) or not name:
+        given: object = name
+        if not isinstance(given, str) or not given:
             raise ValueError(f"an environment needs a name, a text, not {name!r}")
         self.name = name
         self.version = version

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -114,28 +114,32 @@ def serve_until_stopped(
             announcer.line(f"{server.url}?token={listening.token}")
 
     async def main(author: AuthorLoop) -> None:
-        async with serving(env, author=author) as service:
-            await serve_service(service, listening, announcer, stop, announced or tell_url)
+        await serve_started(serving(env, author=author), listening, announcer, stop, announced or tell_url)
 
     with stop.on_signals():
         run_beside(main)
 
 
-async def serve_service(
-    service: Service,
+async def serve_started(
+    starting: AbstractAsyncContextManager[Service],
     listening: Listening,
     announcer: Announcer,
     stop: Stop,
     announced: Callable[[Server], None],
 ) -> None:
-    """Serve what is started, on the running loop, until `stop`."""
-    server = await _listen(service, listening)
-    try:
-        announcer.ready(server.port)
-        announced(server)
-        await stop.wait()
-    finally:
-        await server.close()
+    """Serve what `starting` gives, on the running loop, until `stop`, which also ends a start that takes long."""
+    async with AsyncExitStack() as stack:
+        with stop.interrupting():
+            service = await stack.enter_async_context(starting)
+        if stop.asked:
+            return
+        server = await _listen(service, listening)
+        try:
+            announcer.ready(server.port)
+            announced(server)
+            await stop.wait()
+        finally:
+            await server.close()
 
 
 async def bind(env: Environment, host: str = "127.0.0.1", port: int = 0, **options: Any) -> BoundServer:

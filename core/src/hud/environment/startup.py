@@ -96,13 +96,15 @@ class Startup:
         where = f"{kind} hook {getattr(hook, '__name__', hook)!r} of environment {self._env.name!r}{place}"
         done: asyncio.Future[HudError | None] = self._outbox.loop.create_future()
         tasks: list[asyncio.Task[None]] = []
+        let_go = False
 
         async def call() -> None:
             error: HudError | None = None
             try:
                 await hook()
             except BaseException as raised:  # noqa: BLE001 - author code: typed and told to the service
-                error = author_fault(raised, where)
+                if not (let_go and isinstance(raised, asyncio.CancelledError)):
+                    error = author_fault(raised, where)
             finally:
                 self._outbox.post(_settle, done, error)
 
@@ -110,6 +112,8 @@ class Startup:
             tasks.append(self._author.loop.create_task(call(), context=self._context))
 
         def cancel() -> None:
+            nonlocal let_go
+            let_go = True
             for task in tasks:
                 task.cancel()
 

@@ -17,14 +17,38 @@ class Stop:
     def __init__(self) -> None:
         self._event = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._asked = False
+        self.asked: bool = False
+        """Whether a signal has come."""
 
     async def wait(self) -> None:
         """Return once asked to stop; a signal that came before counts."""
         self._loop = asyncio.get_running_loop()
-        if self._asked:
+        if self.asked:
             return
         await self._event.wait()
+
+    @contextmanager
+    def interrupting(self) -> Iterator[None]:
+        """Cancel what the context awaits once asked to stop; that cancellation ends with the context."""
+        task = asyncio.current_task()
+        assert task is not None
+        asked = asyncio.ensure_future(self.wait())
+        ours = False
+
+        def interrupt(_: asyncio.Future[None]) -> None:
+            nonlocal ours
+            ours = True
+            task.cancel()
+
+        asked.add_done_callback(interrupt)
+        try:
+            yield
+        except asyncio.CancelledError:
+            if not ours or task.uncancel() > 0:
+                raise
+        finally:
+            asked.remove_done_callback(interrupt)
+            asked.cancel()
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
@@ -38,9 +62,9 @@ class Stop:
                 signal.signal(number, handler)
 
     def _arrived(self, number: int, frame: object) -> None:  # noqa: ARG002 - the signature of a handler
-        if self._asked:
+        if self.asked:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-        self._asked = True
+        self.asked = True
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._event.set)
