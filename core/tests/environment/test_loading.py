@@ -80,6 +80,16 @@ def test_a_dotted_module_and_a_factory(tmp_path: Path, monkeypatch: pytest.Monke
         load_environment("acme.envs:mak")
 
 
+def test_arguments_without_a_factory_are_refused(tmp_path: Path) -> None:
+    file = write(tmp_path, "env.py", ENV.format(name="plain"))
+    for source in (file, tmp_path, f"{file}:env", load_environment(file)):
+        with pytest.raises(
+            SourceError, match=r"'plain' is declared as it is and takes no arguments \(size\)"
+        ):
+            load_environment(source, args={"size": 3})
+    assert load_environment(file, args={}).name == "plain"
+
+
 def test_siblings_are_imported_first_and_also_within_templates(tmp_path: Path) -> None:
     write(tmp_path, "helper_of_env.py", "VALUE = 7")
     write(tmp_path, "later_helper.py", "VALUE = 8")

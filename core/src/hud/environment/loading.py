@@ -35,10 +35,10 @@ def load_environment(
     Raises:
         SourceNotFoundError: nothing is there.
         SourceError: it cannot be imported (with the author's own traceback), it declares no
-            environment or several, or none of that name.
+            environment or several, or none of that name; `args` were given and no factory takes them.
     """
     if isinstance(target, Environment):
-        return target
+        return _takes_no(args, target, repr(target))
     text = os.fspath(target)
     place, attribute = _split(text)
     path = Path(place).expanduser()
@@ -103,7 +103,7 @@ def _from_folder(
         raise SourceError(f"{text}: no file of the folder has an attribute {attribute!r}{_failed(failures)}")
     if not found:
         raise SourceError(f"{text}: no file of the folder declares an Environment{_failed(failures)}")
-    return _one(found, name, text)
+    return _takes_no(args, _one(found, name, text), text)
 
 
 def _failed(failures: list[str]) -> str:
@@ -138,7 +138,7 @@ def _choose(
         return _attribute(module, attribute, args, text)
     found = _declared(module)
     if found:
-        return _one(found, name, text)
+        return _takes_no(args, _one(found, name, text), text)
     factory = getattr(module, name or "env", None)
     if callable(factory):
         return _made(factory, name or "env", args, text)
@@ -151,7 +151,7 @@ def _choose(
 def _attribute(module: ModuleType, attribute: str, args: Mapping[str, Any] | None, text: str) -> Environment:
     value = getattr(module, attribute, None)
     if isinstance(value, Environment):
-        return value
+        return _takes_no(args, value, text)
     if value is None:
         raise SourceError(
             f"{text}: {module.__name__} has no attribute {attribute!r}{close_names(attribute, vars(module))}"
@@ -161,6 +161,15 @@ def _attribute(module: ModuleType, attribute: str, args: Mapping[str, Any] | Non
     raise SourceError(
         f"{text}: {attribute!r} is a {type(value).__name__}, neither an Environment nor a factory"
     )
+
+
+def _takes_no(args: Mapping[str, Any] | None, env: Environment, text: str) -> Environment:
+    if args:
+        raise SourceError(
+            f"{text}: environment {env.name!r} is declared as it is and takes no arguments ({', '.join(args)}); name a "
+            f"factory as FILE:FUNCTION"
+        )
+    return env
 
 
 def _made(factory: Any, attribute: str, args: Mapping[str, Any] | None, text: str) -> Environment:
