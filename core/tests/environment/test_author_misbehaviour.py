@@ -15,12 +15,16 @@ from hud.environment import Environment, serving
 from hud.environment.service import EnvironmentService
 from hud.errors import (
     AuthoringError,
+    BadParamsError,
     EnvironmentFault,
     GraderError,
     HudError,
+    HudProtocolError,
+    NotAuthorizedError,
     PromptError,
     RewardError,
     TemplateRaisedError,
+    UsageError,
     WrongStateError,
 )
 from hud.testing.environments import play, session_of
@@ -265,11 +269,22 @@ async def test_a_grader_error_stays_what_it_is(env: Environment) -> None:
     assert "in bad" in getattr(caught.value, "author_traceback", "")
 
 
-async def test_a_usage_error_of_template_code_is_the_templates(env: Environment) -> None:
+@pytest.mark.parametrize(
+    "raised",
+    [
+        UsageError("not ours"),
+        WrongStateError(-32600, "not ours"),
+        BadParamsError(-32602, "not ours"),
+        NotAuthorizedError(-32001, "not ours"),
+        HudProtocolError(-32603, "not ours"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_a_usage_error_of_template_code_is_the_templates(env: Environment, raised: HudError) -> None:
     @env.template()
     async def bad() -> Play:
         yield "prompt"
-        raise WrongStateError(-32600, "not ours")
+        raise raised
 
     with pytest.raises(TemplateRaisedError, match="not ours"):
         await play(env, "bad")

@@ -6,9 +6,12 @@ import asyncio
 import logging
 
 from hud.environment.tracebacks import author_traceback, describe
-from hud.errors import BadParamsError, HudError, TemplateRaisedError, UsageError, WrongStateError
+from hud.errors import HudError, HudProtocolError, TemplateRaisedError, UsageError
 
 log = logging.getLogger("hud.environment")
+
+_TASK_FAILED = -32000
+_OVER_LIMIT = -32002  # the orchestrator's budget, which a host call answers with
 
 _REASONS: dict[type[BaseException], str] = {
     SystemExit: "; template code must not exit the process",
@@ -26,7 +29,7 @@ def author_fault(raised: BaseException, where: str) -> HudError:
     template's fault.
     """
     text = author_traceback(raised)
-    if isinstance(raised, HudError) and not isinstance(raised, (BadParamsError, WrongStateError, UsageError)):
+    if isinstance(raised, HudError) and not _is_about_a_request(raised):
         if not getattr(raised, "author_traceback", ""):
             raised.author_traceback = text  # type: ignore[attr-defined] # carried into data.traceback with --debug
         log.debug("%s: %s\n%s", where, raised, text)
@@ -34,3 +37,10 @@ def author_fault(raised: BaseException, where: str) -> HudError:
     reason = next((said for kind, said in _REASONS.items() if isinstance(raised, kind)), "")
     log.warning("%s raised\n%s", where, text)
     return TemplateRaisedError(f"{where} raised {describe(raised)}{reason}", text)
+
+
+def _is_about_a_request(error: HudError) -> bool:
+    """Whether a client would take `error` for what is wrong with its own request, or with the channel."""
+    if isinstance(error, HudProtocolError):
+        return error.code not in (_TASK_FAILED, _OVER_LIMIT)
+    return isinstance(error, UsageError)
