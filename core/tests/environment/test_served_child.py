@@ -229,6 +229,10 @@ async def test_a_blocked_author_and_a_parked_task_do_not_hold_the_end(tmp_path: 
             await child.process.wait()
         with pytest.raises(HudError):
             await grade
+        assert child.process.stderr is not None
+        told = (await child.process.stderr.read()).decode()
+        assert "template 'good'" in told
+        assert "cannot end, since author code blocks its event loop, and was abandoned while parked" in told
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -47,14 +47,12 @@ class Release:
             self.late_errors.append(problem)
             log.warning("cleanup of %s failed: %s", self.drive.template.where, describe(problem))
 
-    def abandon(self) -> None:
-        """Wait for the drive no longer, and report where it hangs."""
+    def abandon(self, why: str = "swallows its cancellation") -> None:
+        """Wait for the drive no longer, and report why and where it hangs."""
         self.abandoned = True
         drive = self.drive
         stack = drive.where_it_hangs()
-        error = HudError(
-            f"{drive.template.where} swallows its cancellation and was abandoned while {drive.phase.value}"
-        )
+        error = HudError(f"{drive.template.where} {why} and was abandoned while {drive.phase.value}")
         self.late_errors.append(error)
         log.error("%s; it is at\n%s", error, stack)
         drive.abandon(error)

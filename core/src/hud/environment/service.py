@@ -280,7 +280,7 @@ class EnvironmentService:
             await asyncio.wait(list(self._releases), timeout=BLOCKED_S)
             if self._releases and not await self._startup.author_answers():
                 for release in list(self._releases.values()):
-                    release.abandon()
+                    release.abandon("cannot end, since author code blocks its event loop,")
 
     async def end_author(self) -> None:
         """Stop the author's loop where it is ours; a thread that blocks is left behind, as a daemon may be."""
