@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 import warnings
 from functools import partial
@@ -363,6 +364,48 @@ def test_a_dead_owners_folder_is_swept_and_others_are_not(tmp_path: Path) -> Non
     assert set(folders.sweep(tmp_path)) == set(dead)
     assert not any(path.exists() for path in dead)
     assert all(path.exists() for path in [*living, made])
+
+
+DIES_WHILE_IT_REMOVES = """
+import os, sys
+from pathlib import Path
+from hud.runtime import folders
+
+made = folders.make_owned(Path(sys.argv[1]))
+for name in ("1", "2", "3"):
+    (made / name / "upper" / "deep").mkdir(parents=True)
+    (made / name / "upper" / "file").write_text("x")
+    (made / f"{name}.log").write_text("x")
+left = int(sys.argv[2])
+
+def die_at_the_nth(event, arguments):
+    global left
+    if event in ("os.remove", "os.rmdir"):
+        left -= 1
+        if left < 0:
+            os._exit(9)
+
+sys.addaudithook(die_at_the_nth)
+folders.remove(made)
+"""
+
+
+def test_a_folder_whose_removal_was_cut_short_is_swept(tmp_path: Path) -> None:
+    """Dead before the n-th file or folder, for every n."""
+    for step in range(100):
+        argv = [sys.executable, "-c", DIES_WHILE_IT_REMOVES, str(tmp_path), str(step)]
+        ended = subprocess.run(argv, check=False, timeout=30).returncode
+        folders.sweep(tmp_path)
+        assert list(tmp_path.iterdir()) == [], f"dead before removal {step}"
+        if ended == 0:
+            break
+    assert step > 10
+
+
+def test_a_folder_without_a_record_that_holds_something_stays(tmp_path: Path) -> None:
+    (tmp_path / "kept" / "1").mkdir(parents=True)
+    assert folders.sweep(tmp_path) == []
+    assert (tmp_path / "kept" / "1").is_dir()
 
 
 async def test_the_next_start_sweeps_what_a_dead_owner_left(project: Project) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from hud.errors import RuntimeStartError
 
 _OWNER_FILE = "owner"
+_KEPT = "kept"
 _counter = itertools.count(1)
 
 
@@ -155,10 +156,12 @@ def sweep(root: Path) -> list[Path]:
     removed = []
     for folder, record in owned(root):
         if not record:
-            # Between mkdtemp and its record: its maker has a minute.
             with contextlib.suppress(OSError):
-                if folder.name.startswith(".new-") and age_s(folder) > 60:
-                    remove(folder)
+                if folder.name.startswith(".new-"):
+                    if age_s(folder) > 60:
+                        remove(folder)  # between mkdtemp and its record: its maker had a minute
+                elif folder.name != _KEPT:
+                    folder.rmdir()  # emptied by a process that was killed a moment before the end of its removal
             continue
         if owner_is_dead(record):
             remove(folder)
@@ -175,7 +178,7 @@ def age_s(path: Path) -> float:
 
 def keep(folder: Path) -> Path:
     """Move `folder`, of an owner that will be swept, to where it stays; return the new place."""
-    place = _private(folder.parent.parent / "kept")
+    place = _private(folder.parent.parent / _KEPT)
     target = place / f"{folder.parent.name}-{folder.name}"
     return folder.rename(target)
 
@@ -183,10 +186,23 @@ def keep(folder: Path) -> Path:
 def remove(folder: Path) -> None:
     """Remove `folder` whatever modes its parts have; what cannot be removed stays for the next sweep.
 
-    An overlay's work folder has mode 0, and so may have what an environment made; it may be of any depth.
+    An overlay's work folder has mode 0, and so may have what an environment made; it may be of any depth. The record
+    of an owner goes last: whoever is killed in between leaves what the next sweep knows as a dead owner's.
     """
+    record = folder / _OWNER_FILE
+    if record.is_file():
+        with contextlib.suppress(OSError):
+            for part in [part for part in folder.iterdir() if part != record]:
+                _remove_whole(part)
+    _remove_whole(folder)
+
+
+def _remove_whole(folder: Path) -> None:
     try:
-        shutil.rmtree(folder)
+        if folder.is_dir() and not folder.is_symlink():
+            shutil.rmtree(folder)
+        else:
+            folder.unlink()
     except FileNotFoundError:
         return
     except (OSError, RecursionError):
