@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -235,15 +236,18 @@ async def test_a_person_is_shown_the_way_in(live: Environment) -> None:
 
 
 async def test_rollouts_ask_a_person_one_at_a_time(live: Environment) -> None:
-    class Teller(io.StringIO):
-        def __init__(self) -> None:
-            super().__init__("".join(f"{a + 2}\n" for a in range(4)))
-            self.asking = 0
+    """Each answer goes to the question that was shown last, however many rollouts wait for the person."""
 
-    source, shown = Teller(), io.StringIO()
-    rows = [live.tasks["add"](a=a) for a in range(4)]
-    job = await Taskset("t", rows).run(HumanAgent(input=source, output=shown), max_concurrent=1)
+    class Person(io.StringIO):
+        def readline(self, size: int | None = -1, /) -> str:  # type: ignore[override]
+            a, b = re.findall(r"What is (\d+) \+ (\d+)", shown.getvalue())[-1]
+            return f"{int(a) + int(b)}\n"
+
+    shown = io.StringIO()
+    rows = [live.tasks["add"](a=a) for a in range(8)]
+    job = await Taskset("t", rows).run(HumanAgent(input=Person(), output=shown), max_concurrent=8)
     assert job.reward == 1.0
+    assert len(re.findall("answer: ", shown.getvalue())) == 8
 
 
 async def test_without_a_terminal_a_person_cannot_be_asked(

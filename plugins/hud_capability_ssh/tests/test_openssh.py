@@ -7,10 +7,15 @@ import os
 import re
 import shlex
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from hud.agents import HumanAgent
+from hud.environment import Environment
+from hud.eval import LocalRuntime, Taskset
 from hud_capability_ssh.workspace import Workspace
 
 pytestmark = [
@@ -121,3 +126,41 @@ async def test_hud_serve_prints_the_command_that_enters(tmp_path: Path) -> None:
     finally:
         serving.terminate()
         await serving.communicate()
+
+
+async def test_a_person_is_shown_a_command_that_enters(tmp_path: Path) -> None:
+    """What the human agent prints, run from another process, does the task."""
+    env = Environment(name="desk")
+    made = env.workspace(tmp_path / "desk")
+
+    @env.template()
+    async def touch() -> AsyncIterator[Any]:
+        yield "Make a file called done."
+        yield float((Path(made.root) / "done").exists())
+
+    typed_read, typed_write = os.pipe()
+    shown_read, shown_write = os.pipe()
+    with (
+        os.fdopen(typed_read, encoding="utf-8") as typed,
+        os.fdopen(typed_write, "w", encoding="utf-8") as keyboard,
+        os.fdopen(shown_read, encoding="utf-8") as screen,
+        os.fdopen(shown_write, "w", encoding="utf-8") as shown,
+    ):
+        running = asyncio.ensure_future(
+            Taskset("t", [touch()]).run(HumanAgent(input=typed, output=shown), runtime=LocalRuntime(env))
+        )
+        line = ""
+        while "ssh -i " not in line:
+            line = await asyncio.to_thread(screen.readline)
+        command = shlex.split(line.partition("): ")[2])
+        # As where nobody can be asked about the key of a host.
+        assert await spawned(command[0], "-o", "BatchMode=yes", *command[1:], "touch done; pwd") == (
+            0,
+            "/workspace\n",
+        )
+        keyboard.write("done\n")
+        keyboard.flush()
+        job = await running
+    assert job.reward == 1.0
+    key = command[command.index("-i") + 1]
+    assert not Path(key).exists(), "the key ends with the question"

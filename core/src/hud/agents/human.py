@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import threading
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, ClassVar, TextIO
 
 from hud.agents.base import PlainAgent
@@ -12,6 +14,7 @@ from hud.errors import UsageError
 
 if TYPE_CHECKING:
     from hud.eval.run import Run
+    from hud.types.capability import Capability
 
 END = "."
 
@@ -46,12 +49,13 @@ class HumanAgent(PlainAgent):
             raise UsageError(
                 "the human agent needs a terminal on standard input; use oracle, noop or a model here"
             )
-        text = "\n".join([*self._introduction(run), "answer: "])
-        return await _in_daemon_thread(lambda: self._ask(text, source))
+        with ExitStack() as held:
+            text = "\n".join([*self._introduction(run, held), "answer: "])
+            return await _in_daemon_thread(lambda: self._ask(text, source))
 
-    def _introduction(self, run: Run) -> list[str]:
+    def _introduction(self, run: Run, held: ExitStack) -> list[str]:
         lines = ["", f"── {run.slug} " + "─" * max(3, 60 - len(run.slug)), run.prompt_text, ""]
-        lines += [f"  {line}" for line in _ways_in(run)]
+        lines += [f"  {line}" for line in _ways_in(run, held)]
         if self.multiline:
             lines.append(f"(several lines; end with a line that is {END!r})")
         return lines
@@ -70,29 +74,52 @@ class HumanAgent(PlainAgent):
             return "\n".join(lines)
 
 
-def _ways_in(run: Run) -> list[str]:
-    """Return how to reach each capability from another terminal."""
+def _ways_in(run: Run, held: ExitStack) -> list[str]:
+    """Return how to reach each capability from another terminal, for as long as `held` is open."""
     found = []
     for capability in getattr(run.client.manifest, "bindings", ()):
         try:
-            url = run.client.binding(capability.name).url
+            hint = _hint(run.client.binding(capability.name), held)
         except Exception as exc:  # noqa: BLE001 - shown to the person instead of the way in
-            found.append(f"{capability.name} ({capability.protocol}): not reachable: {exc}")
-            continue
-        found.append(f"{capability.name} ({capability.protocol}): {_hint(capability, url)}")
+            hint = f"not reachable: {exc}"
+        found.append(f"{capability.name} ({capability.protocol}): {hint}")
     return found
 
 
-def _hint(capability: object, url: str) -> str:
+def _hint(capability: Capability, held: ExitStack) -> str:
     from urllib.parse import urlsplit
 
-    params = getattr(capability, "params", {})
-    if getattr(capability, "family", "") == "ssh":
-        parts = urlsplit(url)
-        key = params.get("client_key_path")
-        identity = f"-i {key} " if key else ""
-        return f"ssh {identity}-p {parts.port} {params.get('user', 'agent')}@{parts.hostname}"
-    return url
+    if capability.family != "ssh":
+        return capability.url
+    parts, params = urlsplit(capability.url), capability.params
+    words = ["ssh"]
+    if key := params.get("client_key"):
+        words += ["-i", _path_of(key, held), "-o", "IdentitiesOnly=yes"]
+    elif path := params.get("client_key_path"):
+        words += ["-i", path]
+    if (host_key := params.get("host_pubkey")) and key:
+        hosts = _path_of(f"[{parts.hostname}]:{parts.port} {host_key}\n", held)
+        words += ["-o", f"UserKnownHostsFile={hosts}"]
+    return " ".join([*words, "-p", str(parts.port), f"{params.get('user', 'agent')}@{parts.hostname}"])
+
+
+def _path_of(text: str, held: ExitStack) -> str:
+    """Return the path of a file of this user alone that holds `text`, until `held` is closed.
+
+    Where the system has files without a name, it is one that this process cannot leave behind.
+    """
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("hud-ssh")
+        held.callback(os.close, descriptor)
+        os.fchmod(descriptor, 0o600)  # OpenSSH takes no key that others could read
+        os.write(descriptor, text.encode())
+        return f"/proc/{os.getpid()}/fd/{descriptor}"
+    import tempfile
+
+    file = held.enter_context(tempfile.NamedTemporaryFile("w", prefix="hud-ssh-"))  # noqa: SIM115
+    file.write(text)
+    file.flush()
+    return file.name
 
 
 async def _in_daemon_thread(call: object) -> str:
