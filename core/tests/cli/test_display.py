@@ -133,6 +133,18 @@ def test_each_kind_of_error_is_told_once_in_full() -> None:
     assert "c:" not in told
 
 
+def test_nothing_breaks_into_a_question() -> None:
+    stream = io.StringIO()
+    lines = Lines(Tally(expected=2), stream=stream, timed=False)
+    lines.start()
+    lines._last -= 10 * LINE_EVERY_S
+    lines.update(None, 1)
+    lines.update(_run("a", 1.0), 1)
+    assert stream.getvalue() == ""
+    lines.update(_run("b", error="no"), 0)
+    assert "b: error" in stream.getvalue()
+
+
 def test_plain_lines_are_few() -> None:
     stream = io.StringIO()
     lines = Lines(Tally(expected=1000), stream=stream)
@@ -209,18 +221,21 @@ def test_ctrl_c_on_a_terminal_ends_it_and_gives_the_cursor_back(letters: Path) -
     terminal.press(b"\x03")
     assert terminal.end() == 130
     assert "press Ctrl-C again within 3 s" in terminal.shown
-    assert "interrupted after 3 of 3 rollouts" in terminal.shown
+    assert "interrupted after 0 of 3 rollouts; 3 more were cancelled" in terminal.shown
     assert "Traceback" not in terminal.shown
+    assert "CancelledError" not in terminal.shown, "what was asked for is no error"
     assert terminal.shown.rindex("\x1b[?25h") > terminal.shown.rindex("\x1b[?25l")
 
 
-def test_a_person_can_do_a_task(letters: Path) -> None:
-    terminal = Terminal(letters, "eval", "tasks.py", "human", "--limit", "1")
-    terminal.until("answer: ")
-    terminal.press(b"2\n")
+def test_a_person_does_one_task_after_the_other(letters: Path) -> None:
+    terminal = Terminal(letters, "eval", "tasks.py", "human")
+    answers = {"berry": b"2\n", "cherry": b"2\n", "plum": b"0\n"}
+    for word, answer in answers.items():
+        terminal.until(f"How many r in {word}?")
+        terminal.press(answer)
     assert terminal.end() == 0, terminal.shown
-    assert "How many r in berry?" in terminal.shown
-    assert "1.000" in terminal.shown
+    assert "done " not in terminal.shown, "no line of progress where somebody types"
+    assert "all (3 tasks)     3  1.000" in terminal.shown
 
 
 @pytest.mark.parametrize("module", ["rich", "pydantic", "httpx", "importlib.metadata"])

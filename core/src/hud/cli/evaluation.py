@@ -127,9 +127,8 @@ class Evaluation:
         self.tally = Tally(expected=prepared.rollouts)
         if request.resume is not None:
             count_done(self.tally, request.resume, request.only)
-        # A person at the terminal needs it for the answer.
         asks = request.agent == "human"
-        self.progress = progress_for(self.tally, every_run=request.verbosity > 0, live=not asks)
+        self.progress = progress_for(self.tally, every_run=request.verbosity > 0, asks=asks)
         self.failed_agents = 0
         self.misuses = 0
         """Rollouts that could not work as asked (an oracle without a solution), graded or not."""
@@ -151,7 +150,8 @@ class Evaluation:
                     self.failed_agents += run.failure is not None and run.reward is not None
                     self.misuses += run.failure is not None and run.failure.kind == "usage"
                     self.progress.update(run, self.session.in_flight)
-                    if run.error is not None or self.request.verbosity > 1:
+                    failed = run.failure is not None and run.failure.kind != "cancelled"
+                    if failed or self.request.verbosity > 1:
                         self._tell_of_log(run)
                     if self.request.output != "table":
                         self._print_run(run)
@@ -228,7 +228,9 @@ class Evaluation:
             )
         if interrupted:
             left = "" if self.tally.expected is None else f" of {self.tally.expected}"
-            click.echo(f"interrupted after {self.tally.done}{left} rollouts", err=True)
+            cut = self.tally.cancelled
+            more = f"; {cut} more {'was' if cut == 1 else 'were'} cancelled" if cut else ""
+            click.echo(f"interrupted after {self.tally.done - cut}{left} rollouts{more}", err=True)
         elif job.ended_because:
             click.echo(f"ended early: {job.ended_because}", err=True)
         if job.path is not None:

@@ -124,7 +124,12 @@ def _agent(request: EvalRequest, project: Project) -> Any:
     if request.config_if_known:
         with suppress(UsageError):
             return agent_named(request.agent, **{**request.config_if_known, **config})
-    return agent_named(request.agent, **config)
+    try:
+        return agent_named(request.agent, **config)
+    except UsageError as exc:
+        if request.agent in project.agents:
+            exc.add_note(f"[agents.{request.agent}] of {project.path} has settings for it")
+        raise
 
 
 def _placement(request: EvalRequest) -> Any:
@@ -182,7 +187,9 @@ def _options(request: EvalRequest, project: Project) -> dict[str, Any]:
     if request.seed is not None:
         notes["seed"] = request.seed
     return {
-        "max_concurrent": request.max_concurrent or _whole(own.get("max_concurrent")),
+        "max_concurrent": request.max_concurrent
+        or _whole(own.get("max_concurrent"))
+        or _asked(request.agent),
         "limit": request.limit,
         "limits": limits,
         "budget": Budget.of(request.budget) or Budget.of(project.budget),
@@ -201,6 +208,11 @@ def _seconds(request: EvalRequest, project: Project) -> dict[str, float]:
     return {phase: own[f"{phase}_s"] for phase in PHASE_NAMES if f"{phase}_s" in own} | dict(
         request.deadlines
     )
+
+
+def _asked(agent: str) -> int | None:
+    """Return how many rollouts a person does at once; None for agents that are none."""
+    return 1 if agent == "human" else None
 
 
 def _whole(value: float | None) -> int | None:

@@ -17,6 +17,8 @@ LINE_EVERY_S = 5.0
 FRAMES_PER_S = 8
 MOST_KINDS = 20
 """Errors of more kinds than this have no lines of their own; the table counts them."""
+MOST_LINES = 15
+"""Lines of one error's message below its first, such as the end of what a process printed before it died."""
 
 
 class Progress(Protocol):
@@ -62,6 +64,7 @@ def told(run: Run, *, with_traceback: bool) -> str:
     if not with_traceback or failure is None:
         return line
     below = [
+        *safe(failure.message).strip().splitlines()[1:][-MOST_LINES:],
         *safe(failure.traceback or "").strip().splitlines(),
         *(f"hint: {safe(h)}" for h in failure.hints),
     ]
@@ -80,11 +83,14 @@ def run_line(run: Run) -> str:
 class Lines:
     """Plain lines on `stream`: one at most every five seconds, and a line for each error (the first of a kind).
 
-    With `every_run` each finished rollout has its line.
+    With `every_run` each finished rollout has its line; without `timed` nothing is printed but what happens.
     """
 
-    def __init__(self, tally: Tally, *, stream: TextIO | None = None, every_run: bool = False) -> None:
+    def __init__(
+        self, tally: Tally, *, stream: TextIO | None = None, every_run: bool = False, timed: bool = True
+    ) -> None:
         self.tally = tally
+        self.timed = timed
         self.stream = stream if stream is not None else sys.stderr
         self.every_run = every_run
         self._last = 0.0
@@ -99,7 +105,7 @@ class Lines:
         if run is not None and (line := self.line_of(run)):
             self.note(line)
         now = time.monotonic()
-        if now - self._last >= LINE_EVERY_S:
+        if self.timed and now - self._last >= LINE_EVERY_S:
             self._last = now
             self.note(summary_line(self.tally, running))
 
@@ -115,9 +121,11 @@ class Lines:
 
     def line_of(self, run: Run) -> str | None:
         """Return what is told of this rollout, None for nothing: the first error of a kind is told in full."""
+        cancelled = run.failure is not None and run.failure.kind == "cancelled"
         new = run.error is not None and run.error not in self._seen and len(self._seen) < MOST_KINDS
-        if run.error is not None and new:
-            self._seen.add(run.error)
+        new = new and not cancelled  # which is what was asked for, and is counted at the end
+        if new:
+            self._seen.add(str(run.error))
         if not new and not self.every_run:
             return None
         first, newline, below = told(run, with_traceback=new).partition("\n")
@@ -183,13 +191,13 @@ def progress_bar(tally: Tally, width: int) -> str:
     return f"{'━' * filled}{'╌' * (width - filled)}  "
 
 
-def progress_for(tally: Tally, *, every_run: bool = False, live: bool = True) -> Progress:
-    """Return the live display where it is wanted and stderr is a terminal, else plain lines."""
+def progress_for(tally: Tally, *, every_run: bool = False, asks: bool = False) -> Progress:
+    """Return the live display where stderr is a terminal, else plain lines; none of them breaks into a question."""
     import os
 
-    if live and sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+    if not asks and sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
         return Live(tally, every_run=every_run)
-    return Lines(tally, every_run=every_run)
+    return Lines(tally, every_run=every_run, timed=not asks)
 
 
 class _Nowhere:

@@ -17,11 +17,15 @@ MARKS = 15
 
 @dataclass(slots=True)
 class Tally:
-    """A job so far. `expected` is the number of rollouts to come to, None for an endless taskset."""
+    """A job so far. `expected` is the number of rollouts to come to, None for an endless taskset.
+
+    Cancelled rollouts are among the errors.
+    """
 
     expected: int | None = None
     done: int = 0
     errors: int = 0
+    cancelled: int = 0
     total: float = 0.0
     started: float = field(default_factory=time.monotonic)
     _marks: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=MARKS))
@@ -32,6 +36,7 @@ class Tally:
         self.done += 1
         if run.reward is None:
             self.errors += 1
+            self.cancelled += run.failure is not None and run.failure.kind == "cancelled"
         else:
             self.total += run.reward
 
