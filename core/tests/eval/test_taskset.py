@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,18 @@ def test_rows_are_had_by_slug_and_in_order() -> None:
 def test_two_rows_of_one_slug_are_refused() -> None:
     with pytest.raises(TasksetError, match="same slug: 'one'"):
         Taskset("t", [row("one"), row("one")])
+
+
+def test_a_generator_that_was_not_called_is_told_so() -> None:
+    def rows() -> Iterator[Task]:
+        yield row("one")
+
+    uncalled: Any = rows
+    with pytest.raises(TasksetError, match=r"not function .*; call it: rows\(\)"):
+        Taskset("t", uncalled)
+    single: Any = row("one")
+    with pytest.raises(TasksetError, match=r"not Task .*; put it into a list"):
+        Taskset("t", single)
 
 
 def test_what_is_no_row_is_refused() -> None:

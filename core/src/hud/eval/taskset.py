@@ -237,6 +237,13 @@ class RunStream:
 def _by_slug(name: str, tasks: Iterable[Task]) -> dict[str, Task]:
     found: dict[str, Task] = {}
     twice: list[str] = []
+    given: object = tasks
+    if not isinstance(given, Iterable):
+        name_of = getattr(given, "__name__", "rows")
+        remedy = f"call it: {name_of}()" if callable(given) else "put it into a list"
+        raise TasksetError(
+            f"taskset {name!r}: its rows must be tasks, not {type(given).__name__} {given!r:.80}; {remedy}"
+        )
     for place, task in enumerate(tasks):
         if not isinstance(task, Task):
             raise TasksetError(
