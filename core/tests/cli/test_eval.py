@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from hud.cli import eval_config
+from hud.cli.eval import evaluate
 from hud.store.reader import JobFile
 
 Hud = Callable[..., subprocess.CompletedProcess[str]]
@@ -277,9 +279,23 @@ def test_options_come_from_files(hud: Hud, letters: Path) -> None:
     assert (told["agent"], told["run_count"]) == ("noop", 3)
 
 
+def test_every_option_of_a_file_does_what_the_command_s_does(letters: Path) -> None:
+    names = {parameter.name for parameter in evaluate.params}
+    assert {eval_config.PARAMETERS.get(key, key) for key in eval_config.OPTIONS} - names == {"deadlines"}
+
+
+def test_tags_of_a_file_are_the_job_s(hud: Hud, letters: Path) -> None:
+    (letters / "hud.toml").write_text('[eval]\ntag = ["nightly", "a"]\nall = true\n', encoding="utf-8")
+    told = json.loads(hud("eval", "tasks.py", "oracle", "--json").stdout)
+    assert (told["tags"], told["run_count"]) == (["nightly", "a"], 3)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        ("[eval]\ngroup = 0\n", ".hud_eval.toml:2: Invalid value for '--group'"),
+        ("[eval]\n\nkeep = 'some'\n", ".hud_eval.toml:3: Invalid value for '--keep'"),
+        ("[eval]\ndeadlines = { act = 3, foo = 2 }\n", ".hud_eval.toml:2: --deadline foo=2"),
         (
             "[eval]\nsource = 'tasks.py'\ngruop = 3\n",
             ".hud_eval.toml:3: unknown option 'gruop' in [eval]; did you mean group?",
@@ -460,6 +476,33 @@ def test_a_served_environment_is_evaluated_by_its_url(hud: Hud, letters: Path) -
             assert json.loads(by_variable.stdout)["mean_reward"] == 1.0, by_variable.stderr
         finally:
             server.terminate()
+
+
+def test_results_may_be_written_into_the_project(letters: Path) -> None:
+    """Nobody is told that a file of the project changed which is this job's own output."""
+    code = (
+        "import sys; from hud.runtime.project import Lower; Lower.LOOK_AGAIN_S = 0.0; "
+        "from hud.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    )
+    words = ["eval", "tasks.py", "oracle", "--group", "8", "--jsonl", "-v", "--max-concurrent", "2"]
+    with (letters / "out.txt").open("w") as out, (letters / "err.txt").open("w") as err:
+        subprocess.run(
+            [sys.executable, "-c", code, *words], check=True, cwd=letters, stdout=out, stderr=err, timeout=60
+        )
+    assert "changed while rollouts run" not in (letters / "err.txt").read_text(encoding="utf-8")
+    assert len((letters / "out.txt").read_text(encoding="utf-8").splitlines()) == 24
+
+
+def test_what_a_process_printed_before_it_died_is_told(hud: Hud, letters: Path) -> None:
+    (letters / "dies.py").write_text(
+        "import os\nfrom hud.environment import Environment\n\nenv = Environment(name='dies')\n\n"
+        "@env.template()\nasync def die():\n    yield 'x'\n    print('the last words')\n    os._exit(3)\n\n"
+        "@die.solution\nasync def _(run):\n    return ''\n",
+        encoding="utf-8",
+    )
+    done = hud("eval", "dies.py", "oracle", "--retries", "0")
+    assert done.returncode == 1
+    assert "exited with status 3; its last output:\n    the last words" in done.stderr
 
 
 def test_two_jobs_in_one_folder(letters: Path) -> None:

@@ -255,6 +255,7 @@ def test_ids_are_completed(wicked: dict[str, Any], hud: Hud) -> None:
     assert wicked["job_id"] in completed("jobs", wicked["job_id"][:3])
     assert wicked["job_id"] in completed("jobs", "show", wicked["job_id"][:3])
     assert "watch" in completed("jobs", "wa")
+    assert wicked["job_id"] in completed("eval", "--resume", wicked["job_id"][:3])
     assert wicked["runs"][0]["trace_id"] in completed("trace", wicked["runs"][0]["trace_id"][:4])
     assert wicked["job_id"] not in completed("jobs", "stop", wicked["job_id"][:3]), "it does not run"
 

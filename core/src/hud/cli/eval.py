@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from hud.cli import eval_request
-from hud.errors import UsageError
+from hud.errors import ConfigError, UsageError
+
+if TYPE_CHECKING:
+    from hud.cli.eval_config import FileOptions
 
 FULL_STEPS = 100
 
@@ -21,13 +24,22 @@ class ConfiguredCommand(click.Command):
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
         """Read the files first, except while a shell completes."""
-        if not extra.get("resilient_parsing"):
-            from hud.cli import eval_config
+        if extra.get("resilient_parsing"):
+            return super().make_context(info_name, args, parent, **extra)
+        from click.core import ParameterSource
 
-            options, agents = eval_config.read(Path.cwd())
-            extra["default_map"] = {name: value for name, value in options.items() if name != "deadlines"}
-            extra["obj"] = {"agents": agents, "deadlines": options.get("deadlines", {})}
-        return super().make_context(info_name, args, parent, **extra)
+        from hud.cli import eval_config
+
+        files = eval_config.read(Path.cwd())
+        extra["default_map"] = {name: value for name, value in files.options.items() if name != "deadlines"}
+        extra["obj"] = files
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except click.BadParameter as exc:
+            name = "" if exc.param is None else exc.param.name or ""
+            if exc.ctx is not None and exc.ctx.get_parameter_source(name) is ParameterSource.DEFAULT_MAP:
+                raise ConfigError(f"{files.places[name]}: {exc.format_message()}") from exc
+            raise
 
 
 def _complete_agent(
@@ -58,6 +70,16 @@ def _complete_runtime(
     from hud.cli.completions import runtimes
 
     return runtimes(incomplete)
+
+
+def _complete_job(
+    ctx: click.Context,  # noqa: ARG001
+    param: click.Parameter,  # noqa: ARG001
+    incomplete: str,
+) -> list[str]:
+    from hud.cli.completions import jobs
+
+    return jobs(incomplete)
 
 
 def _number(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
@@ -172,6 +194,7 @@ def _number(ctx: click.Context, param: click.Parameter, value: float | None) -> 
 @click.option(
     "--resume",
     metavar="JOB",
+    shell_complete=_complete_job,
     help="Go on with a job (its id, the beginning of it, or its file): what is finished is not run again.",
 )
 @click.option(
@@ -227,8 +250,8 @@ def _request(ctx: click.Context, given: dict[str, Any]) -> eval_request.EvalRequ
         raise click.UsageError("--args needs --task, the template it is for", ctx=ctx)
     if given["template"] and given["task_ids"]:
         raise click.UsageError("--task makes a row, --task-ids chooses rows: give one of them", ctx=ctx)
-    files = ctx.obj or {}
-    config = {**files.get("agents", {}).get(agent, {}), **eval_request.agent_config(given["config"], agent)}
+    files: FileOptions = ctx.obj
+    config = {**files.agents.get(agent, {}), **eval_request.agent_config(given["config"], agent)}
     if given["auto_respond"]:
         config.setdefault("auto_respond", True)
     if given["gateway"]:
@@ -350,7 +373,9 @@ def _retry_on(given: dict[str, Any]) -> dict[str, int]:
     return eval_request.retry_on(given["retry_on"], RETRIES if given["retries"] is None else given["retries"])
 
 
-def _file_deadlines(files: dict[str, Any]) -> dict[str, float]:
-    return eval_request.deadlines(
-        f"{phase}={seconds}" for phase, seconds in files.get("deadlines", {}).items()
-    )
+def _file_deadlines(files: FileOptions) -> dict[str, float]:
+    given = files.options.get("deadlines", {})
+    try:
+        return eval_request.deadlines(f"{phase}={seconds}" for phase, seconds in given.items())
+    except UsageError as exc:
+        raise ConfigError(f"{files.places['deadlines']}: {exc}") from exc

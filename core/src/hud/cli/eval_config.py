@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,20 @@ OPTIONS: Mapping[str, type | tuple[type, ...]] = {
     "deadlines": dict,
 }
 
+PARAMETERS: Mapping[str, str] = {"group_size": "group", "tag": "tags", "all": "run_all"}
+"""What the command calls an option, where that is not its key."""
 
-def read(folder: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+
+@dataclass(slots=True)
+class FileOptions:
+    """Options by the command's names, the configuration of each agent by its name, and where each option stands."""
+
+    options: dict[str, Any] = field(default_factory=dict)
+    agents: dict[str, dict[str, Any]] = field(default_factory=dict)
+    places: dict[str, str] = field(default_factory=dict)
+
+
+def read(folder: Path) -> FileOptions:
     """Return the options that hold in `folder`, and the configuration of each agent named there.
 
     `.hud_eval.toml` has `[eval]` and one section an agent; hud.toml may have `[eval]` and `[agents.NAME]`, which the
@@ -55,7 +68,7 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     Raises:
         ConfigError: a key is unknown, a value has the wrong type, or a variable is not set; names file and line.
     """
-    options, agents = _of_project(folder)
+    found = _of_project(folder)
     own = folder / OWN_FILE
     if own.is_file():
         text = own.read_text(encoding="utf-8")
@@ -66,22 +79,22 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
                 )
             expanded = _expanded(own, text, (section,), content)
             if section == "eval":
-                options |= _checked(own, text, ("eval",), expanded)
+                _take(found, own, text, ("eval",), expanded)
             else:
-                agents[section] = {**agents.get(section, {}), **expanded}
-    return options, agents
+                found.agents[section] = {**found.agents.get(section, {}), **expanded}
+    return found
 
 
-def _of_project(folder: Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    found = project(folder)
-    if found.path is None or not (found.eval or found.agents):
-        return {}, {}
-    text = found.path.read_text(encoding="utf-8")
-    prefix = () if found.path.name == "hud.toml" else ("tool", "hud")
+def _of_project(folder: Path) -> FileOptions:
+    found, of_project = FileOptions(), project(folder)
+    if of_project.path is None or not (of_project.eval or of_project.agents):
+        return found
+    text = of_project.path.read_text(encoding="utf-8")
+    prefix = () if of_project.path.name == "hud.toml" else ("tool", "hud")
     at = (*prefix, "eval")
-    options = _checked(found.path, text, at, _expanded(found.path, text, at, found.eval))
-    agents = _expanded(found.path, text, (*prefix, "agents"), found.agents)
-    return options, agents
+    _take(found, of_project.path, text, at, _expanded(of_project.path, text, at, of_project.eval))
+    found.agents = _expanded(of_project.path, text, (*prefix, "agents"), of_project.agents)
+    return found
 
 
 def _parsed(path: Path, text: str) -> dict[str, Any]:
@@ -93,8 +106,8 @@ def _parsed(path: Path, text: str) -> dict[str, Any]:
         raise ConfigError(f"{path}: {exc}") from exc
 
 
-def _checked(path: Path, text: str, at: tuple[str, ...], section: Mapping[str, Any]) -> dict[str, Any]:
-    out: dict[str, Any] = {}
+def _take(found: FileOptions, path: Path, text: str, at: tuple[str, ...], section: Mapping[str, Any]) -> None:
+    """Check a section and take its options into `found`."""
     for key, value in section.items():
         expected = OPTIONS.get(key)
         place = f"{path}:{line_of(text, [*at, key])}"
@@ -110,8 +123,9 @@ def _checked(path: Path, text: str, at: tuple[str, ...], section: Mapping[str, A
         if wrong_bool or not isinstance(value, expected):
             raise ConfigError(f"{place}: {key} must be {_named(expected)}, not {value!r}")
         once = isinstance(expected, tuple) and list in expected and isinstance(value, str)
-        out["group" if key == "group_size" else key] = [value] if once else value
-    return out
+        name = PARAMETERS.get(key, key)
+        found.options[name] = [value] if once else value
+        found.places[name] = place
 
 
 def _expanded(path: Path, text: str, at: tuple[str, ...], value: Any) -> Any:

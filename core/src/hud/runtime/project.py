@@ -65,7 +65,7 @@ class Lower:
     """The files beside a declaration, as they were when the first rollout saw them.
 
     Rollouts that run see a file of the lower layer change unless they have written it themselves, which makes them
-    hard to repeat; so it is worth a word.
+    hard to repeat; so it is worth a word. What this process's own output is redirected to is none of them.
     """
 
     LOOK_AGAIN_S = 1.0
@@ -73,6 +73,7 @@ class Lower:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._output = _files_written_to()
         self._looked_at = time.monotonic()
         self._known = self._stamps()
 
@@ -90,5 +91,16 @@ class Lower:
             for entry in itertools.islice(entries, self.MOST):
                 if not entry.name.startswith(".") and not entry.name.endswith(".py") and entry.is_file():
                     info = entry.stat()
-                    stamps[entry.name] = (info.st_mtime_ns, info.st_size)
+                    if (info.st_dev, info.st_ino) not in self._output:
+                        stamps[entry.name] = (info.st_mtime_ns, info.st_size)
         return stamps
+
+
+def _files_written_to() -> set[tuple[int, int]]:
+    """Return which files standard output and error are, as device and inode."""
+    found = set()
+    for descriptor in (1, 2):
+        with contextlib.suppress(OSError):
+            info = os.fstat(descriptor)
+            found.add((info.st_dev, info.st_ino))
+    return found
