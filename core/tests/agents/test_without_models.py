@@ -68,7 +68,6 @@ def live() -> Environment:
     async def _(run: Run, a: int, b: int) -> str:
         return str(a + b)
 
-    env.source_file = None
     return env
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from hud.capabilities import Capability
-from hud.environment import Environment
+from hud.environment import Environment, load_environment
 from hud.errors import PluginError, TemplateTypeError
 from hud.testing.backing import UnconfinedWorkspace
 from hud.testing.environments import play, session_of
@@ -163,8 +163,16 @@ def test_a_workspace_without_its_plugin_says_how_to_get_it(
     assert env.backings == []
 
 
-def test_where_it_was_declared_is_known(env: Environment) -> None:
-    assert env.source_file == Path(__file__)
+def test_where_it_was_declared_is_known(tmp_path: Path) -> None:
+    (tmp_path / "lib.py").write_text(
+        "from hud import Environment\n\ndef made(name):\n    return Environment(name)\n"
+    )
+    (tmp_path / "env.py").write_text(
+        "from hud import Environment\nfrom lib import made\n\nenv = Environment('own')\nother = made('by-a-factory')\n"
+    )
+    for name in ("own", "by-a-factory"):
+        assert load_environment(tmp_path / "env.py", name=name).source_file == tmp_path / "env.py"
+    assert Environment("of a function").source_file is None, "no other process would find it"
     namespace: dict[str, Any] = {}
     exec("from hud import Environment\nenv = Environment('cell')", namespace)
     assert namespace["env"].source_file is None

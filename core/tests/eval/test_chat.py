@@ -29,7 +29,6 @@ def talk(env: Environment) -> Task:
         yield [{"role": m["role"], "content": m["content"]} for m in said]
         yield 1.0
 
-    env.source_file = None
     return env.tasks["talk"]()
 
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from hud.agents import OracleAgent
+from hud.environment import Environment
 from hud.errors import PluginNotInstalledError, SourceError, TasksetError
-from hud.eval import Run, Task, Taskset
+from hud.eval import LocalRuntime, Run, Task, Taskset
 from hud.plugins.hookspecs import hookimpl
 from hud.plugins.kinds import TasksetFormatKind
 from hud.testing import isolated_host
@@ -349,3 +353,50 @@ def test_rows_beside_an_env_file_know_where_they_are_declared(tmp_path: Path) ->
     assert Taskset.from_file(tmp_path / "rows.jsonl")[0].source is None
     (tmp_path / "env.py").write_text(ENV)
     assert Taskset.from_file(tmp_path / "rows.jsonl")[0].source == tmp_path / "env.py"
+
+
+@pytest.mark.anyio
+async def test_an_environment_that_only_a_function_has_is_served_here() -> None:
+    env = Environment(name="local")
+
+    @env.template()
+    async def add(a: int = 1) -> AsyncIterator[Any]:
+        answer = yield f"{a} + 1"
+        yield float(answer == str(a + 1))
+
+    @add.solution
+    async def _(run: Run, a: int = 1) -> str:
+        return str(a + 1)
+
+    job = await Taskset("t", [add(a=2)]).run(OracleAgent())
+    assert (job.reward, job.runs[0].error) == (1.0, None)
+
+
+def test_environments_of_a_factory_have_processes_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "lib.py").write_text(
+        "import os\nfrom hud.environment import Environment\n\n"
+        "def made(name):\n    env = Environment(name=name)\n\n"
+        "    @env.template()\n    async def where():\n        yield 'x'\n        yield float(os.getpid())\n\n"
+        "    return env\n"
+    )
+    (tmp_path / "env.py").write_text("from lib import made\n\nenv = made('by-a-factory')\n")
+    done = subprocess.run(
+        [Path(sys.executable).with_name("hud"), "eval", "env.py", "noop", "--group", "2", "--jsonl"],
+        check=True,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert len({json.loads(line)["reward"] for line in done.stdout.splitlines()}) == 2, done.stderr
+
+
+@pytest.mark.anyio
+async def test_a_placement_whose_source_is_missing_fails_each_rollout_and_leaves_nothing_to_give_back(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    rows = [row("one"), row("two")]
+    job = await Taskset("t", rows).run(OracleAgent(), runtime=LocalRuntime("absent.py"))
+    assert [run.failure.type for run in job.runs if run.failure] == ["SourceError", "SourceError"]
+    assert "there is no such file" in (job.runs[0].error or "")
+    assert caplog.text == ""

@@ -35,10 +35,7 @@ class Lease:
 
 
 class Environment:
-    """Declares capabilities, hooks and templates. Declaring starts nothing and imports no plugin.
-
-    `source_file` is the file that declares it, None in a notebook or a shell.
-    """
+    """Declares capabilities, hooks and templates. Declaring starts nothing and imports no plugin."""
 
     def __init__(
         self,
@@ -59,10 +56,25 @@ class Environment:
         self.teardown_hooks: list[Callable[[], Any]] = []
         self.published = False
         self.lease: Lease = Lease()
-        self.source_file: Path | None = _declaring_file()
+        self._declared_in = _declaring_modules()
         self._running: AsyncExitStack | None = None
         for capability in capabilities or ():
             self.add_capability(capability)
+
+    @property
+    def source_file(self) -> Path | None:
+        """The file whose module holds it by a name, where another process finds it too.
+
+        None in a notebook or a shell, and where only a function has it.
+        """
+        for file, names in self._declared_in:
+            if any(value is self for value in list(names.values())):
+                return file
+        return None
+
+    @source_file.setter
+    def source_file(self, file: Path | None) -> None:
+        self._declared_in = [] if file is None else [(file, {"": self})]
 
     # Declaring.
 
@@ -278,16 +290,19 @@ def _async_hook(hook: Any, kind: str) -> Any:
     return hook
 
 
-def _declaring_file() -> Path | None:
-    """Return the file of the first frame that is not ours; None where it has none (a notebook, a shell)."""
+def _declaring_modules() -> list[tuple[Path, dict[str, Any]]]:
+    """Return the module that makes it and, for a factory, the one that is being imported; with their names."""
     ours = str(Path(__file__).parent)
+    found: list[tuple[Path, dict[str, Any]]] = []
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         name = frame.f_globals.get("__file__")
         if name is None:
-            return None
-        if not str(name).startswith(ours):
-            path = Path(name)
-            return path if path.suffix == ".py" else None
+            break
+        path, is_body = Path(name), frame.f_code.co_name == "<module>"
+        if path.suffix == ".py" and not str(name).startswith(ours) and (is_body or not found):
+            found.append((path, frame.f_globals))
+        if is_body:
+            break
         frame = frame.f_back
-    return None
+    return found

@@ -86,7 +86,9 @@ class LocalRuntime:
 
     async def __aenter__(self) -> Self:
         """Keep what rollouts share (the zygote, or the environment served here) until the end of the block."""
-        if not self.is_file:
+        if self.is_file:
+            resolved_source(str(self.source))  # a missing one is told once, before any rollout
+        else:
             from hud.runtime.inprocess import held_here
 
             self._held = held_here(self.source)
