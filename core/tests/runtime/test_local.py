@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hud.errors import RuntimeStartError, SourceError, UnsupportedConfigError
+from hud.errors import RuntimeStartError, SourceError, TemplateRaisedError, UnsupportedConfigError
 from hud.plugins.hookspecs import hookimpl
 from hud.plugins.host import current_host
 from hud.plugins.kinds import RuntimeKind
@@ -288,8 +288,6 @@ async def test_a_hook_that_blocks_meets_the_rows_deadline(project: Project) -> N
 
 
 async def test_a_failing_hook_is_the_environments_own_error(project: Project) -> None:
-    from hud.errors import EnvironmentFault
-
     project.write("""
         from hud.environment import Environment
 
@@ -299,9 +297,11 @@ async def test_a_failing_hook_is_the_environments_own_error(project: Project) ->
         async def up():
             raise LookupError("no fixtures")
     """)
-    with pytest.raises(EnvironmentFault, match="no fixtures"):
+    with pytest.raises(TemplateRaisedError, match="no fixtures") as caught:
         async with LocalRuntime(project.file)(row()):
             pass
+    assert 'raise LookupError("no fixtures")' in caught.value.author_traceback
+    assert "/hud/" not in caught.value.author_traceback, "the author's own frames alone"
 
 
 @pytest.mark.parametrize(
@@ -311,6 +311,7 @@ async def test_a_failing_hook_is_the_environments_own_error(project: Project) ->
             "import threading, time; threading.Thread(target=time.sleep, args=(600,), daemon=True).start()",
             "thread",
         ),
+        ("import socket; held = socket.socket()", "socket"),
         ("import socket; held = socket.socketpair()", "socket"),
         ("import sqlite3; held = sqlite3.connect(':memory:')", "database connection"),
     ],

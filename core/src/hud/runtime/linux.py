@@ -144,6 +144,11 @@ def mount_proc() -> None:
         mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC)
 
 
+def open_descriptors() -> set[int]:
+    """Return this process's open descriptors; the listing's own is closed again by the time this returns."""
+    return {int(name) for name in os.listdir("/proc/self/fd") if os.path.lexists(f"/proc/self/fd/{name}")}  # noqa: PTH208
+
+
 def thread_count() -> int:
     """Return how many threads this process has, those of C libraries included."""
     return len(os.listdir("/proc/self/task"))  # noqa: PTH208 - names alone, and no Path in the zygote's hot path

@@ -41,7 +41,7 @@ def prepare(setup: dict[str, Any]) -> tuple[dict[str, Any], Any]:
     if not setup["preimport"]:
         return {"ready": {"modules": [], "roots": []}}, None
     before = set(sys.modules)
-    already_open = set(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    already_open = linux.open_descriptors()
     try:
         environment = load(setup)
     except BaseException as raised:  # noqa: BLE001 - author code at import, SystemExit included; reported whole
@@ -69,7 +69,7 @@ def failure(raised: BaseException) -> dict[str, Any]:
 
     known = isinstance(raised, HudError)
     text = str(raised) if known else "".join(traceback.format_exception_only(raised)).strip()
-    full = "".join(traceback.format_exception(raised))
+    full = getattr(raised, "author_traceback", "") or "".join(traceback.format_exception(raised))
     # One message of a seqpacket socket holds some 200 kB.
     return {
         "type": type(raised).__name__ if known else "SourceError",
@@ -93,7 +93,7 @@ def author_modules(names: set[str]) -> list[tuple[str, int, int]]:
     return found[:500]
 
 
-def what_a_fork_loses(already_open: set[str]) -> str | None:
+def what_a_fork_loses(already_open: set[int]) -> str | None:
     """Return what the module holds that a forked child could not use, or None."""
     import threading
 
@@ -101,9 +101,9 @@ def what_a_fork_loses(already_open: set[str]) -> str | None:
     if (count := linux.thread_count()) > 1:
         named = ", ".join(names) if names else "threads of a C library"
         return f"its module leaves {count - 1} live thread(s) at import ({named})"
-    for descriptor in sorted(set(os.listdir("/proc/self/fd")) - already_open, key=int):  # noqa: PTH208
+    for descriptor in sorted(linux.open_descriptors() - already_open):
         with contextlib.suppress(OSError):
-            if stat.S_ISSOCK(os.fstat(int(descriptor)).st_mode):
+            if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
                 return f"its module opens a socket at import (descriptor {descriptor})"
             if os.readlink(f"/proc/self/fd/{descriptor}").startswith("/dev/nvidia"):  # noqa: PTH115
                 return "its module opens a CUDA device at import"

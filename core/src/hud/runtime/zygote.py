@@ -21,7 +21,6 @@ import socket
 import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from hud.runtime import linux
@@ -67,11 +66,11 @@ class Zygote:
             self._own_mounts()
         else:
             linux.become_subreaper()
-        before = _descriptors()
+        before = linux.open_descriptors()
         from hud.runtime.preparation import prepare
 
         report, self.environment = prepare(self.setup)
-        self.author_descriptors = _descriptors() - before
+        self.author_descriptors = linux.open_descriptors() - before
         sys.stdout.flush()
         gc.collect()
         gc.freeze()
@@ -169,8 +168,3 @@ def tell(channel: socket.socket, message: dict[str, Any]) -> None:
     """Send a message about a child; nobody may be listening any more, and then nobody needs to know."""
     with contextlib.suppress(OSError):
         channel.send(json.dumps(message).encode())
-
-
-def _descriptors() -> set[int]:
-    # The listing's own descriptor is closed again by the time this returns.
-    return {int(name) for name in os.listdir("/proc/self/fd") if Path(f"/proc/self/fd/{name}").exists()}  # noqa: PTH208
