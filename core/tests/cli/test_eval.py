@@ -153,6 +153,18 @@ def test_rows_are_chosen(hud: Hud, letters: Path, words: list[str], expected: li
     assert [run["slug"] for run in _runs(done)] == expected
 
 
+def test_rows_of_a_generator_are_bounded_and_not_chosen(hud: Hud, letters: Path) -> None:
+    (letters / "endless.py").write_text(
+        "import itertools\nfrom env import count\nfrom hud.eval import Taskset\n\n"
+        "ROWS = Taskset('endless', (count(word='r' * n) for n in itertools.count(1)))\n",
+        encoding="utf-8",
+    )
+    assert len(_runs(hud("eval", "endless.py", "oracle", "--limit", "3", "--json"))) == 3
+    done = hud("eval", "endless.py", "oracle", "--task-ids", "count")
+    assert done.returncode == 2
+    assert "bound them with --limit N" in done.stderr
+
+
 def test_one_row_is_made_of_a_template(hud: Hud, letters: Path) -> None:
     done = hud(
         "eval", "env.py", "oracle", "--task", "count", "--args", '{"word": "aab", "letter": "a"}', "--json"

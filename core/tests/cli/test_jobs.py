@@ -281,6 +281,11 @@ def test_old_jobs_are_pruned_and_named_first(wicked: dict[str, Any], hud: Hud, t
     assert list(job.parent.glob(f"{job.stem}*")) == []
 
 
+def test_a_job_of_the_folder_itself_says_so(letters: Path, hud: Hud) -> None:
+    assert hud("eval", ".", "oracle", "--limit", "1").returncode == 0
+    assert hud("jobs").stdout.splitlines()[1].split()[2:5] == ["oracle", ".", "1/1"]
+
+
 def test_a_file_that_cannot_be_read_is_listed_as_such(wicked: dict[str, Any], hud: Hud) -> None:
     broken = Path(wicked["path"]).with_name("broken.db")
     broken.write_bytes(b"SQLite format 3\0" + b"no" * 3000)

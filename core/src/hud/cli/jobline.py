@@ -80,7 +80,7 @@ class JobLine:
             self.id[:8],
             one_line(self.name, 24),
             one_line(self.agent, 24),
-            one_line(Path(self.source).name if self.source else "-", 24),
+            one_line(Path(self.source).name or self.source or "-", 24),
             f"{self.runs}{total}",
             number(self.mean),
             str(self.errors),

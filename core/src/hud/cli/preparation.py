@@ -87,6 +87,11 @@ def rows_of(request: EvalRequest) -> Taskset:
         return _one_row(request)
     taskset = Taskset.from_file(request.source)
     if request.task_ids:
+        if taskset.is_lazy:
+            raise UsageError(
+                f"--task-ids chooses among rows that are known beforehand; {request.source} makes its rows while it "
+                "runs: bound them with --limit N"
+            )
         taskset = taskset.filter(request.task_ids)
     if not taskset:
         raise UsageError(f"{request.source} has no tasks")
