@@ -232,3 +232,45 @@ async def test_streams(client: SSHClient) -> None:
     assert await process.stdout.readline() == "got one\n"
     process.stdin.write_eof()
     assert (await process.wait()).exit_status == 0
+
+
+async def test_a_nul_is_refused_and_ends_nothing(client: SSHClient) -> None:
+    await client.run("sleep 300 > /dev/null 2>&1 &", check=True)
+    assert (await client.run("echo a\0b")).exit_status == 126
+    assert (await client.run("pwd", cwd="a\0b")).exit_status == 126
+    assert (await client.run("env", env={"A": "a\0b"})).exit_status == 126
+    for refused in (client.read_bytes("a\0b"), client.write_bytes("a\0b", b""), client.listdir("a\0b")):
+        with pytest.raises(OSError, match="Invalid argument"):
+            await refused
+    assert (await client.run("pgrep -x sleep")).ok
+
+
+@pytest.mark.parametrize(
+    "request_line",
+    [
+        b'{"write": "a", "size": -5}',
+        b'{"write": "a", "size": 1e400}',
+        b'{"write": "a", "size": 99999999999999999999999}',
+        b'{"read": "a", "most": "x"}',
+        b"[]",
+        b"7",
+        b"[" * 60_000,
+        b"x" * 70_000,
+    ],
+)
+async def test_a_wrong_request_for_a_file_ends_its_channel_only(
+    client: SSHClient, request_line: bytes
+) -> None:
+    writer, reader, _ = await client.conn.open_session(subsystem="files@hud", encoding=None)
+    writer.write(request_line + b"\n" + bytes(1 << 20))
+    async with asyncio.timeout(20):
+        assert await reader.read() == b""
+    assert not client.conn.is_closed()
+    assert (await client.run("ls")).stdout == ""
+
+
+async def test_a_read_of_four_gigabytes_takes_no_such_room(client: SSHClient) -> None:
+    await client.run("truncate -s 200M holes", check=True)
+    async with (await client.sftp()).open("/workspace/holes", "rb", block_size=0) as file:
+        content = await file.read(200 << 20)
+    assert 0 < len(content) <= 4 << 20

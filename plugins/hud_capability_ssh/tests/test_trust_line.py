@@ -24,7 +24,7 @@ from hud_capability_ssh.client import SSHClient
 
 SECRET = "sk-do-not-read-me"
 NOBODY = 65534
-LIMITS = {"memory": "300m", "disk": "200m", "processes": 120, "tmp": "64m"}
+LIMITS = {"memory": "300m", "disk": "200m", "processes": 120, "tmp": "64m", "cpus": 1}
 WAYS = ["bubblewrap-root", "bubblewrap-user", "landlock-root", "landlock-user"]
 
 # The commands are easier to read whole.
@@ -248,6 +248,50 @@ async def test_gets_no_root_namespace_mount_or_debugger(served: Served) -> None:
     assert "NoNewPrivs:\t1" in await served.run("cat /proc/self/status")
 
 
+async def test_sets_no_limit_or_priority_of_others(served: Served) -> None:
+    printed = await served.python(
+        "import os, resource\n"
+        "above, pid = [], os.getppid()\n"
+        "while pid > 1 or not above:\n"
+        "    above.append(pid)\n"
+        "    pid = int(open(f'/proc/{pid}/stat').read().rpartition(')')[2].split()[1])\n"
+        "for pid in above:\n"
+        "    tries = {'limit': lambda: resource.prlimit(pid, resource.RLIMIT_CORE, (0, 0)),\n"
+        "     'nice': lambda: os.setpriority(os.PRIO_PROCESS, pid, 5), 'nice user': lambda: os.setpriority(os.PRIO_USER, 0, 5),\n"
+        "     'idle': lambda: os.sched_setscheduler(pid, os.SCHED_IDLE, os.sched_param(0)),\n"
+        "     'mark': lambda: resource.setrlimit(resource.RLIMIT_MSGQUEUE, (0, 0))}\n"
+        "    for name, call in tries.items():\n"
+        "        try: call()\n"
+        "        except OSError: continue\n"
+        "        except ValueError: continue\n"
+        "        print('GOT', name, pid)\n"
+        "os.nice(1); resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100)); print('own', len(above) > 0)"
+    )
+    assert printed == "own True\n"
+
+
+async def test_runs_on_no_more_processors_than_allowed(served: Served) -> None:
+    printed = await served.python(
+        "import os\ntry: os.sched_setaffinity(0, range(64))\nexcept OSError: pass\nprint(len(os.sched_getaffinity(0)))"
+    )
+    assert printed == "1\n"
+
+
+async def test_reads_and_writes_no_terminal_of_the_serving_user(served: Served) -> None:
+    master, slave = os.openpty()
+    try:
+        os.fchown(slave, served.user, -1)
+        name = os.ttyname(slave)
+        printed = await served.run(f"echo x > {name} && echo WROTE; timeout 1 cat {name}; echo $?")
+        assert "WROTE" not in printed
+        assert "124" not in printed, "it was being read"
+        terminal = await served.client.create_process("test -t 0 && echo here > /dev/tty", term_type="xterm")
+        assert (await terminal.stdout.read()).strip() == "here"
+    finally:
+        os.close(master)
+        os.close(slave)
+
+
 async def test_reaches_neither_the_control_port_nor_the_hosts_loopback(served: Served) -> None:
     connected = []
 
@@ -292,6 +336,7 @@ async def test_outlives_no_timeout(served: Served) -> None:
     fork_twice = f"import os, time\nif os.fork(): os._exit(0)\nos.setsid()\nif os.fork(): os._exit(0)\ntime.sleep({own}3)"
     result = await served.client.run(
         f"(setsid sh -c 'trap \"\" TERM HUP INT; sleep {own}1' &); (nohup sleep {own}2 &); "
+        f"(ulimit -Sq 0; setsid sleep {own}6 &) 2> /dev/null; "
         f"python3 -c '{fork_twice}' & sleep {own}4 & kill -STOP $!; exec sleep {own}5",
         timeout_s=3,
     )
@@ -366,6 +411,50 @@ async def test_many_small_files_fill_the_disk_no_further_than_its_limit(served: 
     # What a disk writes while it is looked at five times a second, on top of the limit.
     assert total < 3 << 30
     assert await served.run("rm -f f*; echo works") == "works\n"
+
+
+async def test_files_without_a_name_count_as_well(served: Served) -> None:
+    code = (
+        "import ctypes, mmap, os, time\n{first}\nheld = []\n"
+        "for _ in range(60):\n"
+        "    file = os.open('u', os.O_CREAT | os.O_RDWR); os.unlink('u')\n"
+        "    for _ in range(5): os.write(file, bytes(10_000_000))\n"
+        "    held.append({keep}); time.sleep(0.1)\n"
+        "print('through')"
+    )
+    for first, keep in (
+        ("", "file"),
+        ("", "(mmap.mmap(file, 50_000_000), os.close(file))"),
+        ("ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)", "file"),
+    ):
+        assert "through" not in await served.python(code.format(first=first, keep=keep), timeout_s=120)
+    assert await served.run("echo works") == "works\n"
+
+
+async def test_many_files_fill_the_temporary_folder_no_further_than_its_limit(served: Served) -> None:
+    printed = await served.run(
+        "cd ${TMPDIR:-/tmp}; for i in $(seq 100); do head -c 10000000 /dev/zero > f$i || exit; sleep 0.02; done; echo through",
+        timeout_s=120,
+    )
+    assert "through" not in printed
+    assert await served.run("rm -f ${TMPDIR:-/tmp}/f*; echo works") == "works\n"
+
+
+async def test_what_sockets_hold_counts_as_memory(served: Served) -> None:
+    for first in ("", "ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)"):
+        printed = await served.python(
+            f"import ctypes, socket, time\n{first}\nheld = []\n"
+            "for _ in range(2000):\n"
+            "    for end in socket.socketpair():\n"
+            "        end.setblocking(False); held.append(end)\n"
+            "        try:\n"
+            "            while True: end.send(bytes(65536))\n"
+            "        except BlockingIOError: pass\n"
+            "time.sleep(3); print('through')",
+            timeout_s=60,
+        )
+        assert "through" not in printed
+    assert await served.run("echo works") == "works\n"
 
 
 async def test_takes_no_more_descriptors_than_allowed(served: Served) -> None:

@@ -25,8 +25,12 @@ def _memory_file(name: str, content: bytes) -> int:
     return fd
 
 
-def start(spec: SandboxSpec, control: int, errors: int, facts: int) -> subprocess.Popen[bytes]:
+def start(
+    spec: SandboxSpec, control: int, errors: int, facts: int, key: tuple[int, int]
+) -> subprocess.Popen[bytes]:
     """Start the sandbox with the spawner at its peer's socket `control`; its complaints go to `errors`.
+
+    `key` is the one of its system call filter.
 
     What it becomes is written to the pipe `facts` as JSON, with the spawner's `child-pid` on this machine.
 
@@ -45,7 +49,9 @@ def start(spec: SandboxSpec, control: int, errors: int, facts: int) -> subproces
     memory: list[int] = []
     try:
         spawner = _memory_file("spawner", program_of("spawner", python.compiled))
-        bpf = _memory_file("filter", filter_program(memory_files=memory_group.available()))
+        pinned = spec.limits.cpus is not None
+        program_of_calls = filter_program(key, memory_files=memory_group.available(), pinned=pinned)
+        bpf = _memory_file("filter", program_of_calls)
         memory += [spawner, bpf]
         argv = [program, *_namespaces(spec), *_mounts(spec, stage, memory)]
         argv += [

@@ -33,6 +33,7 @@ ALL_NET = 3
 SCOPED = 3
 """Abstract unix sockets and signals."""
 SIGKILL = 9
+TIOCSCTTY = 0x540E
 NO_NEW_PRIVS, SECCOMP, SUBREAPER, DUMPABLE = 38, 22, 36, 4
 
 
@@ -175,6 +176,8 @@ def start_confined(scope: int) -> Any:
                     _signal.signal(number, _signal.SIG_DFL)
                 if scope >= 0:
                     restrict(scope)
+                if os.isatty(0):
+                    LIBC.ioctl(0, TIOCSCTTY, 0)
                 program = argv[0]
                 places = (
                     [b""]
@@ -187,6 +190,8 @@ def start_confined(scope: int) -> Any:
                         os.execve(place + program, argv, env)  # noqa: S606 - the command
                     except OSError as error:
                         failure = error.errno or 2
+                    except ValueError:  # a NUL in a word
+                        failure = 22
                 os.write(told, failure.to_bytes(4, "little"))
             finally:
                 os._exit(127)

@@ -18,7 +18,9 @@ from hud_capability_ssh.spec import SandboxSpec
 NAME = "landlock"
 LEAST_ABI = 6
 """The first that keeps signals in."""
-DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts")
+DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+TERMINALS = ("ptmx", "pts")
+"""Where the sandbox has a user of its own; the serving user's own terminals are in there too."""
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/proc")
 
 
@@ -70,7 +72,9 @@ def _box(spec: SandboxSpec) -> Folder:
     return box
 
 
-def start(spec: SandboxSpec, control: int, errors: int, *, confined: bool = True) -> subprocess.Popen[bytes]:
+def start(
+    spec: SandboxSpec, control: int, errors: int, key: tuple[int, int], *, confined: bool = True
+) -> subprocess.Popen[bytes]:
     """Start the sandbox; see `bubblewrap.start`.
 
     Raises:
@@ -101,8 +105,8 @@ def start(spec: SandboxSpec, control: int, errors: int, *, confined: bool = True
             str(spec.box.path / "tmp"),
         ],
         "listed": ["/etc"],
-        "devices": [f"/dev/{name}" for name in DEVICES],
-        "filter": filter_program(sockets=False, memory_files=memory_group.available()) if confined else b"",
+        "devices": [f"/dev/{name}" for name in (*DEVICES, *(TERMINALS if spec.owner is not None else ()))],
+        "filter": _filter(spec, key) if confined else b"",
     }
     memory = [
         _memory_file("confined", program_of("confined", python.compiled)),
@@ -138,6 +142,11 @@ def start(spec: SandboxSpec, control: int, errors: int, *, confined: bool = True
         for fd in memory:
             os.close(fd)
     return process
+
+
+def _filter(spec: SandboxSpec, key: tuple[int, int]) -> bytes:
+    pinned = spec.limits.cpus is not None
+    return filter_program(key, sockets=False, memory_files=memory_group.available(), pinned=pinned)
 
 
 def _settings() -> list[str]:

@@ -12,7 +12,7 @@ def prepare() -> None:
     """Find the interpreter, compile the programs and the filter; what is missing is told by the first start."""
     try:
         python = interpreter()
-        filter_program(memory_files=memory_group.available())
+        filter_program((0, 0), memory_files=memory_group.available())
     except SandboxError:
         return
     program_of("spawner", python.compiled)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import secrets
 import socket
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -102,14 +103,15 @@ class Sandbox:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         errors = os.memfd_create("errors", os.MFD_CLOEXEC)
         facts, tell = os.pipe()
+        key = secrets.randbits(31), secrets.randbits(31)
         try:
             try:
                 with theirs:
                     if engine == bubblewrap.NAME:
-                        process = bubblewrap.start(spec, theirs.fileno(), errors, tell)
+                        process = bubblewrap.start(spec, theirs.fileno(), errors, tell, key)
                     else:
                         confined = engine == landlock.NAME
-                        process = landlock.start(spec, theirs.fileno(), errors, confined=confined)
+                        process = landlock.start(spec, theirs.fileno(), errors, key, confined=confined)
             except BaseException:
                 ours.close()
                 if spec.box is not None:
@@ -120,7 +122,7 @@ class Sandbox:
             sandbox = cls(spec, engine, process, SpawnerLink(ours, asyncio.get_running_loop()))
             try:
                 async with asyncio.timeout(START_TIMEOUT_S):
-                    await sandbox._set_up(facts)
+                    await sandbox._set_up(facts, key)
             except BaseException as error:
                 process.kill()
                 await sandbox.close()
@@ -133,20 +135,25 @@ class Sandbox:
             os.close(errors)
             os.close(facts)
 
-    async def _set_up(self, facts: int) -> None:
+    async def _set_up(self, facts: int, key: tuple[int, int]) -> None:
         limits = self.spec.limits
         named = self.engine == bubblewrap.NAME
         if named:
             # Before the spawner is up: joining a control group takes as long as its start.
-            self.hold_memory(await _told_spawner(facts))
-        cpus = 0 if limits.cpus is None else max(1, round(limits.cpus))
+            spawner = await _told_spawner(facts)
+            self.hold_memory(spawner)
         folders = bubblewrap.memory_folders(self.spec) if named else []
         answer, _ = await self.link.ask(
-            "setup", limits.processes, limits.disk, limits.open_files, cpus, folders
+            "setup", limits.processes, limits.disk, limits.open_files, key, folders
         )
         if not named:
             # Without a pid namespace the spawner's own number is the one it has here.
-            self.hold_memory(int(answer[0]))
+            spawner = int(answer[0])
+            self.hold_memory(spawner)
+        if limits.cpus is not None:
+            # From here: inside, nobody can choose.
+            usable = sorted(os.sched_getaffinity(spawner))
+            os.sched_setaffinity(spawner, usable[: max(1, round(limits.cpus))])
 
     def hold_memory(self, spawner: int) -> None:
         """Have the kernel hold the memory limit for all that process `spawner` starts, or do it by looking."""
@@ -196,7 +203,10 @@ class Sandbox:
         self.link.expect_end(child.ident, lambda status, number: _settle(child.ended, status, number))
         given: list[int] = []
         try:
-            if not tty:
+            if tty and self.engine == landlock.NAME:
+                # Nothing inside can open it; it becomes the command's terminal all the same.
+                given, tty = self._terminal(child), False
+            elif not tty:
                 given = self._pipes(child)
             if script:
                 given.append(os.memfd_create("script", os.MFD_CLOEXEC))
@@ -240,6 +250,14 @@ class Sandbox:
             for fd in (read_in, write_out, write_err):
                 os.fchown(fd, *self.spec.owner)
         return [read_in, write_out, write_err]
+
+    def _terminal(self, child: Child) -> list[int]:
+        master, slave = os.openpty()
+        os.set_blocking(master, False)
+        child.stdin = child.stdout = child.stderr = master
+        if self.spec.owner is not None:
+            os.fchown(slave, *self.spec.owner)
+        return [slave, os.dup(slave), os.dup(slave)]
 
     def drain(self, fd: int, write: Callable[[bytes], None]) -> None:
         """Pass on what a pipe holds; while something in the background still has it, read on and drop that.

@@ -1,7 +1,8 @@
 """Make the system call filter of a sandbox: a classic BPF program, as the kernel takes it.
 
 A list of what is refused, on top of namespaces, no capabilities and no_new_privs: the calls that container
-engines refuse too, those that make new namespaces, and families of sockets that reach the kernel's back rooms.
+engines refuse too, those that make new namespaces, families of sockets that reach the kernel's back rooms, and
+limits and priorities of other processes: the spawner, and without namespaces the server, have the same user.
 Numbers: Linux `arch/x86/entry/syscalls/syscall_64.tbl` and `include/uapi/asm-generic/unistd.h`, 6.12.
 """
 
@@ -95,6 +96,18 @@ _FAMILIES = (1, 2, 10, 16)
 """AF_UNIX, AF_INET, AF_INET6, AF_NETLINK."""
 _TERMINAL_INPUT = (0x5412, 0x541C)
 """TIOCSTI and TIOCLINUX put words into another's mouth."""
+_OF_OTHERS: tuple[tuple[int, int, int, int | None], ...] = (
+    # Call, the place of whom it is about (only 0, the caller itself, passes), and what its first argument is not:
+    # every process of a user.
+    (144, 119, 0, None),  # sched_setscheduler
+    (142, 118, 0, None),  # sched_setparam
+    (314, 274, 0, None),  # sched_setattr
+    (141, 140, 1, 2),  # setpriority
+    (251, 30, 1, 3),  # ioprio_set
+)
+_SETRLIMIT, _PRLIMIT, _AFFINITY = (160, 164), (302, 261), (203, 122)
+_MARK = 12
+"""RLIMIT_MSGQUEUE: the spawner tells commands apart by it."""
 _SETUID = 0o4000
 _CREATES = 0o100 | 0o20000000
 """O_CREAT and O_TMPFILE: without them `open` takes no mode and the register holds anything."""
@@ -148,11 +161,19 @@ def _argument(index: int) -> int:
     return 16 + 8 * index  # struct seccomp_data: nr, arch, instruction pointer, args; low word first
 
 
-@cache
-def filter_program(*, sockets: bool = True, memory_files: bool = True, machine: str | None = None) -> bytes:
+def filter_program(
+    key: tuple[int, int],
+    *,
+    sockets: bool = True,
+    memory_files: bool = True,
+    pinned: bool = False,
+    machine: str | None = None,
+) -> bytes:
     """Return the program; without `sockets` none can be made, but for pairs, nor System V's segments and queues.
 
     Without `memory_files` there is no memfd: what is written to one belongs to no process that could be measured.
+    `pinned` processes cannot choose their processors. Limits of others, and the mark of a command, are set only by
+    who puts `key`, two numbers of 31 bits, into the two registers that `prlimit64` leaves unused.
 
     Raises:
         SandboxError: this processor is not known here.
@@ -160,13 +181,40 @@ def filter_program(*, sockets: bool = True, memory_files: bool = True, machine: 
     machine = {"amd64": X86, "arm64": ARM}.get(machine or platform.machine(), machine or platform.machine())
     if machine not in _AUDIT:
         raise SandboxError(f"no system call filter for {machine!r}; x86_64 and aarch64 have one")
-    column = 0 if machine == X86 else 1
     program = _Program()
     program.load(4)
     program.unless(_JUMP_EQ, _AUDIT[machine], _KILL)
     program.load(0)
+    program.guarded(_PRLIMIT[0 if machine == X86 else 1], _limits_of_others(key))
+    return program.packed() + _unkeyed(sockets, memory_files, pinned, machine)
+
+
+def _limits_of_others(key: tuple[int, int]) -> _Program:
+    program = _Program()
+    program.load(_argument(4))
+    program.code.append((_JUMP_EQ, 0, 3, key[0]))
+    program.load(_argument(5))
+    program.when(_JUMP_EQ, key[1], _ALLOW)
+    program.load(_argument(2))
+    program.code.append((_JUMP_EQ, 0, 3, 0))
+    program.load(_argument(2) + 4)
+    program.when(_JUMP_EQ, 0, _ALLOW)  # nothing is set, only asked
+    program.load(_argument(0))
+    program.unless(_JUMP_EQ, 0, _ERRNO | errno.EPERM)
+    program.load(_argument(1))
+    program.when(_JUMP_EQ, _MARK, _ERRNO | errno.EPERM)
+    return program
+
+
+@cache
+def _unkeyed(sockets: bool, memory_files: bool, pinned: bool, machine: str) -> bytes:
+    """Return what is the same for every sandbox, and to be run with the call's number loaded."""
+    column = 0 if machine == X86 else 1
+    program = _Program()
     if machine == X86:
         program.when(_JUMP_GE, 0x40000000, _ERRNO | errno.ENOSYS)  # the x32 doors to the same calls
+    if pinned:
+        program.when(_JUMP_EQ, _AFFINITY[column], _ERRNO | errno.EPERM)
     for numbers in _REFUSED.values():
         number = numbers[column]
         if number != _NONE:
@@ -177,6 +225,18 @@ def filter_program(*, sockets: bool = True, memory_files: bool = True, machine: 
         program.when(_JUMP_EQ, numbers[column], _ERRNO | errno.EPERM)
     if not memory_files:
         program.when(_JUMP_EQ, 319 if machine == X86 else 279, _ERRNO | errno.ENOSYS)
+    mark = _Program()
+    mark.load(_argument(0))
+    mark.when(_JUMP_EQ, _MARK, _ERRNO | errno.EPERM)
+    program.guarded(_SETRLIMIT[column], mark)
+    for x86, arm, place, all_of_user in _OF_OTHERS:
+        other = _Program()
+        if all_of_user is not None:
+            other.load(_argument(0))
+            other.when(_JUMP_EQ, all_of_user, _ERRNO | errno.EPERM)
+        other.load(_argument(place))
+        other.unless(_JUMP_EQ, 0, _ERRNO | errno.EPERM)
+        program.guarded((x86, arm)[column], other)
     clone = _Program()
     clone.load(_argument(0))
     clone.when(_JUMP_SET, _NAMESPACE_FLAGS, _ERRNO | errno.EPERM)

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from hud_capability_ssh.server import Served
 
 
+LONGEST_READ = 4 << 20
+"""A client asks again for what is missing (draft-ietf-secsh-filexfer-02, section 6.4)."""
+
+
 class OpenFile:
     """A regular file inside, open here."""
 
@@ -82,9 +86,9 @@ class SandboxFiles(asyncssh.SFTPServer):
 
     def read(self, file_obj: object, offset: int, size: int) -> bytes:
         assert isinstance(file_obj, OpenFile)
-        # Clients ask for 4 MB at a time: room for no more than there is.
+        # Clients ask for 4 MB at a time, and may ask for 4 GB: room for no more than there is and than is sent at once.
         left = os.fstat(file_obj.fd).st_size - offset
-        return os.pread(file_obj.fd, min(size, left), offset) if left > 0 else b""
+        return os.pread(file_obj.fd, min(size, left, LONGEST_READ), offset) if left > 0 else b""
 
     def write(self, file_obj: object, offset: int, data: bytes) -> int:
         assert isinstance(file_obj, OpenFile)

@@ -50,6 +50,10 @@ ROOM = 32
 MARKS = 400_000
 """How many commands can be told apart: the soft limit on message queues, inherited by all a command starts."""
 PR_SET_DUMPABLE = 4
+MOST_FREE = 64
+SOCKET_KB = 208
+"""What one may have sent that nobody took, `net.core.wmem_default`."""
+SYS_PRLIMIT64 = 302 if os.uname().machine in ("x86_64", "amd64") else 261
 
 
 def text(value: object) -> str:
@@ -77,17 +81,23 @@ class Spawner:
         self.processes = 512
         self.folders: list[str] = []
         self.whole_namespace = os.getpid() == 1
-        self.mark_base = resource.getrlimit(resource.RLIMIT_MSGQUEUE)[1]
+        most = resource.getrlimit(resource.RLIMIT_MSGQUEUE)[1]
+        self.mark_base = 1 << 30 if most == resource.RLIM_INFINITY else most
+        self.key = (0, 0)
         self.oom: int | None = None
         self.proc_device = os.stat("/proc").st_dev
 
     # The peer's requests; each returns the answer's fields and the descriptors that go with it.
 
     def setup(
-        self, processes: int, file_bytes: int, open_files: int, cpus: int, folders: list[str]
+        self, processes: int, file_bytes: int, open_files: int, key: tuple[int, int], folders: list[str]
     ) -> tuple[list[object], list[int]]:
-        """Set the limits that every command inherits; files below `folders` are memory, and are counted as such."""
+        """Set the limits that every command inherits; files below `folders` are memory, and are counted as such.
+
+        `key` is what the system call filter wants to see of who sets limits of others.
+        """
         self.processes = processes
+        self.key = key
         for limit, value in (
             (resource.RLIMIT_NPROC, processes + 3 * ROOM),
             (resource.RLIMIT_FSIZE, file_bytes),
@@ -98,8 +108,6 @@ class Spawner:
             hard = resource.getrlimit(limit)[1]
             bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
             resource.setrlimit(limit, (bound, bound))
-        if cpus and cpus < len(os.sched_getaffinity(0)):
-            os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cpus])
         os.umask(0o022)
         self.folders = folders
         try:
@@ -109,7 +117,7 @@ class Spawner:
             self.oom = None
         if self.whole_namespace:
             # Other processes of this uid must not read or write this one's memory.
-            prctl(PR_SET_DUMPABLE, 0)
+            call("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0)
         return [os.getpid()], []
 
     def spawn(
@@ -138,7 +146,7 @@ class Spawner:
                 # Those above the standard three stay open in the command: a script too long for an argument.
                 actions = [(os.POSIX_SPAWN_DUP2, fd, at) for at, fd in enumerate(fds)]
             soft = self.mark_base - 1 - ident % MARKS
-            resource.setrlimit(resource.RLIMIT_MSGQUEUE, (soft, self.mark_base))
+            self.limit(0, resource.RLIMIT_MSGQUEUE, soft, self.mark_base)
             self.adjust_oom(b"300")
             try:
                 pid = self.start(argv, env, actions)
@@ -147,7 +155,7 @@ class Spawner:
             self.commands[pid] = ident
             self.leaders[ident] = pid
             try:
-                resource.prlimit(pid, resource.RLIMIT_NPROC, (most, most))
+                self.limit(pid, resource.RLIMIT_NPROC, most, most)
             except OSError:
                 pass
             if master >= 0:
@@ -158,6 +166,11 @@ class Spawner:
                 if fd >= 0:
                     os.close(fd)
             os.chdir("/")
+
+    def limit(self, pid: int, what: int, soft: int, hard: int) -> None:
+        """Set a limit of a process, as nobody else in the sandbox can."""
+        values = soft.to_bytes(8, sys.byteorder) + hard.to_bytes(8, sys.byteorder)
+        call("syscall", SYS_PRLIMIT64, pid, what, values, 0, *self.key)
 
     def start(self, argv: list[bytes], env: dict[bytes, bytes], actions: list[Any]) -> int:
         """Run the program of that name on the command's own PATH."""
@@ -365,10 +378,10 @@ class Spawner:
         """
         page = os.sysconf("SC_PAGE_SIZE") // 1024
         held = held_by_nobody(self.folders) if self.whole_namespace else 0
-        sizes = {pid: resident(pid) * page for pid in self.pids()}
+        sizes = {pid: resident(pid) * page + (held_by_sockets(pid) if most else 0) for pid in self.pids()}
         total = sum(sizes.values())
         if most and total + held > most:
-            sizes = {pid: proportional(pid, size) for pid, size in sizes.items()}
+            sizes = {pid: proportional(pid, size) + held_by_sockets(pid) for pid, size in sizes.items()}
             total = sum(sizes.values())
         killed = 0
         for pid in sorted(sizes, key=sizes.__getitem__, reverse=True) if most and total + held > most else ():
@@ -381,6 +394,32 @@ class Spawner:
             if total + held <= most * 4 // 5:
                 break
         return [total, len(sizes), held, killed], []
+
+    def nameless(self) -> tuple[list[object], list[int]]:
+        """Answer the bytes on disks that only open or mapped files hold, and how many processes hide theirs."""
+        in_memory = set()
+        for folder in self.folders:
+            try:
+                in_memory.add(os.stat(folder).st_dev)
+            except OSError:
+                pass
+        sizes: dict[int, int] = {}
+        hiding = 0
+        for pid in self.pids():
+            try:
+                for name in os.listdir(f"/proc/{pid}/fd"):
+                    found = os.stat(f"/proc/{pid}/fd/{name}")
+                    if not found.st_nlink and stat.S_ISREG(found.st_mode) and found.st_dev not in in_memory:
+                        sizes[found.st_ino] = found.st_blocks * 512
+                with open(f"/proc/{pid}/maps", "rb") as table:
+                    for line in table:
+                        if line.endswith(b" (deleted)\n"):
+                            add_mapped(sizes, line, in_memory)
+            except PermissionError:
+                hiding += not gone(pid)
+            except OSError:
+                continue  # it ended, or closed the file, meanwhile
+        return [sum(sizes.values()), hiding], []
 
     # What this process keeps.
 
@@ -522,19 +561,27 @@ class Spawner:
             self.say([number, "done", *answer], made)
         except OSError as error:
             self.say([number, "failed", error.errno or 0, str(error)], [])
+        except Exception as error:  # noqa: BLE001 - a path with NUL in it, say, must not end what runs here
+            self.say([number, "failed", errno.EINVAL, str(error)], [])
         finally:
             for fd in [*fds, *made]:
                 os.close(fd)
         return True
 
 
-def prctl(option: int, value: int) -> None:
-    """Set a property of this process."""
-    import _ctypes  # the package around it takes four times as long
+def call(name: str, *words: int | bytes) -> None:
+    """Call a function of the C library that answers 0 when all went well."""
+    if name not in FUNCTIONS:
+        import _ctypes  # the package around it takes four times as long
 
-    made: Any = _ctypes
-    if made.call_function(made.dlsym(made.dlopen(None, 0), "prctl"), (option, value, 0, 0, 0)):
-        raise OSError(errno.EINVAL, f"prctl {option}")
+        made: Any = _ctypes
+        FUNCTIONS[name] = (made.call_function, made.dlsym(made.dlopen(None, 0), name))
+    function, at = FUNCTIONS[name]
+    if function(at, words):
+        raise OSError(errno.EINVAL, f"{name} {words[0]!r}")
+
+
+FUNCTIONS: dict[str, tuple[Any, int]] = {}
 
 
 def kill_all(pids: Iterable[int], number: int) -> list[int]:
@@ -547,6 +594,16 @@ def kill_all(pids: Iterable[int], number: int) -> list[int]:
             continue
         reached.append(pid)
     return reached
+
+
+def add_mapped(sizes: dict[int, int], line: bytes, in_memory: set[int]) -> None:
+    """Count a mapping of a file without a name, from a line of `/proc/PID/maps`, unless the file is counted."""
+    span, _, _, numbers, inode, path = line.split(None, 5)
+    first, _, last = span.partition(b"-")
+    major, _, minor = numbers.partition(b":")
+    kernels_own = path.startswith((b"/dev/zero ", b"/SYSV", b"/memfd:"))
+    if not kernels_own and os.makedev(int(major, 16), int(minor, 16)) not in in_memory:
+        sizes.setdefault(int(inode), int(last, 16) - int(first, 16))
 
 
 def describe(found: os.stat_result) -> list[int]:
@@ -583,6 +640,30 @@ def proportional(pid: int, otherwise: int) -> int:
     except OSError:
         return otherwise
     return total
+
+
+def held_by_sockets(pid: int) -> int:
+    """Return kB that a process's sockets may hold in the kernel: no file says it, so each beyond 64 counts in full."""
+    size = count = 0
+    try:
+        size = os.stat(f"/proc/{pid}/fd").st_size  # how many there are; 0 before Linux 6.2
+        if 0 < size <= MOST_FREE:
+            return 0
+        names = os.listdir(f"/proc/{pid}/fd")
+    except PermissionError:  # it hides them
+        return max(0, size - MOST_FREE) * SOCKET_KB
+    except OSError:
+        return 0
+    if len(names) <= MOST_FREE:
+        return 0
+    drawn = os.urandom(2 * MOST_FREE)  # thousands of processes may have thousands each
+    for at in range(MOST_FREE):
+        name = names[int.from_bytes(drawn[2 * at : 2 * at + 2], "little") % len(names)]
+        try:
+            count += stat.S_ISSOCK(os.stat(f"/proc/{pid}/fd/{name}").st_mode)
+        except OSError:
+            continue
+    return max(0, count * len(names) // MOST_FREE - MOST_FREE) * SOCKET_KB
 
 
 def held_by_nobody(folders: list[str]) -> int:

@@ -26,6 +26,7 @@ SUBSYSTEM = "files@hud"
 """A subsystem of ours (RFC 4250, section 4.6.1 allows names with a domain)."""
 PIECE = 256 << 10
 LONGEST_LINE = 64 << 10
+LARGEST = 1 << 50
 WITHOUT_SIZE = 1 << 20
 """How much is read of a file that says it holds nothing, as those of some kernel file systems do."""
 
@@ -54,11 +55,14 @@ async def _answer_all(
         try:
             request = json.loads(line)
             reading = "read" in request
-            path, size = str(request["read" if reading else "write"]), int(request.get("size", 0))
-        except (ValueError, TypeError, KeyError):
+            path = str(request["read" if reading else "write"])
+            size = int(request.get("most" if reading else "size", LARGEST))
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+            return
+        if not 0 <= size <= LARGEST:
             return
         if reading:
-            await _read(writer, workspace, path, request)
+            await _read(writer, workspace, path, size)
         elif not await _write(reader, writer, workspace, path, size):
             return
 
@@ -68,9 +72,7 @@ async def _inside(workspace: Served) -> Sandbox:
     return await workspace.running()
 
 
-async def _read(
-    writer: asyncssh.SSHWriter[bytes], workspace: Served, path: str, request: dict[str, Any]
-) -> None:
+async def _read(writer: asyncssh.SSHWriter[bytes], workspace: Served, path: str, most: int) -> None:
     try:
         sandbox = await _inside(workspace)
         fd = await sandbox.open(path)
@@ -82,7 +84,7 @@ async def _read(
         if stat.S_ISDIR(found.st_mode):
             _tell(writer, {"errno": errno.EISDIR})
             return
-        if found.st_size > request.get("most", found.st_size):
+        if found.st_size > most:
             _tell(writer, {"errno": errno.EFBIG, "size": found.st_size})
             return
         first = os.pread(fd, min(found.st_size, PIECE) or WITHOUT_SIZE, 0)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,38 @@ if TYPE_CHECKING:
 
 EVERY_S = 0.2
 MOST_FILES = 1_000_000
+
+
+@dataclass(slots=True)
+class _Place:
+    """A folder on a disk, what it may take, and what is known of it."""
+
+    folder: Path
+    limit: int
+    words: str
+    used: int = 0
+    files: int = 0
+    not_before: float = 0.0
+    free: tuple[int, int] = (0, 0)
+
+    def __post_init__(self) -> None:
+        self.free = self.free_now()
+
+    def free_now(self) -> tuple[int, int]:
+        """Return bytes and names that its file system has left."""
+        disk = os.statvfs(self.folder)
+        return disk.f_bfree * disk.f_frsize, disk.f_ffree
+
+    def is_over(self) -> bool:
+        return self.used > self.limit or self.files > MOST_FILES
+
+    def may_be_over(self, free: tuple[int, int]) -> bool:
+        """Whether it is, or so much of the file system was taken since the last measure that it could be."""
+        return (
+            self.is_over()
+            or self.free[0] - free[0] > max(self.limit - self.used, 0) // 2
+            or self.free[1] - free[1] > (MOST_FILES - self.files) // 2
+        )
 
 
 class Watch:
@@ -32,11 +65,11 @@ class Watch:
         self._holds_memory = holds_memory
         self._tell = tell
         self._task: asyncio.Task[None] | None = None
-        self._root = sandbox.spec.root
-        self._used = 0
-        self._files = 0
-        self._free = self._free_now()
-        self._not_before = 0.0
+        spec = sandbox.spec
+        self._places = [_Place(spec.root, spec.limits.disk, "the workspace passed its disk limit")]
+        if spec.box is not None:
+            size = 2 * spec.limits.tmp  # /tmp, and home as much
+            self._places.append(_Place(spec.box.path, size, "$TMPDIR and home passed twice the tmp limit"))
 
     def wake(self) -> None:
         """Begin to look, unless that is going on."""
@@ -63,41 +96,39 @@ class Watch:
                     self._tell("hud: files in memory passed the memory limit: the sandbox was started anew\n")
                     self._sandbox.link.close()
                     return
-                await self._look_at_disk()
+                for place in self._places:
+                    await self._look_at_disk(place)
             except (SandboxError, OSError):
                 return
             if not answer[1]:
                 return
 
-    async def _look_at_disk(self) -> None:
-        limit = self._sandbox.spec.limits.disk
-        free, inodes = self._free_now()
-        taken = self._free[0] - free
-        over = self._used > limit or self._files > MOST_FILES
-        near = (
-            taken > max(limit - self._used, 0) // 2
-            or self._free[1] - inodes > (MOST_FILES - self._files) // 2
-        )
-        if not (over or near) or time.monotonic() < self._not_before:
+    async def _look_at_disk(self, place: _Place) -> None:
+        free = place.free_now()
+        if not place.may_be_over(free) or time.monotonic() < place.not_before:
             return
         began = time.monotonic()
-        before = self._used, self._files
-        self._free = (free, inodes)
-        self._used, self._files = await asyncio.to_thread(measured, self._root)
-        self._not_before = time.monotonic() + 4 * (time.monotonic() - began)
+        before, taken = (place.used, place.files), place.free[0] - free[0]
+        place.free = free
+        await self._measure(place, before[0] + taken)
+        place.not_before = time.monotonic() + 4 * (time.monotonic() - began)
         # Who is over the limit and does not grow may go on: it may be the one that cleans up.
-        grows = self._used > max(before[0], limit) or self._files > max(before[1], MOST_FILES)
-        if over and grows:
-            what = f"{MOST_FILES} files" if self._files > MOST_FILES else f"{limit} bytes"
-            self._tell(f"hud: the workspace passed its disk limit of {what}: every process was ended\n")
+        grows = place.used > max(before[0], place.limit) or place.files > max(before[1], MOST_FILES)
+        if place.is_over() and grows:
+            what = f"{MOST_FILES} files" if place.files > MOST_FILES else f"{place.limit} bytes"
+            self._tell(f"hud: {place.words} of {what}: every process was ended\n")
             await self._sandbox.kill_everything()
             # What they wrote until then must not count as growth of what runs next.
-            self._free = self._free_now()
-            self._used, self._files = await asyncio.to_thread(measured, self._root)
+            place.free = place.free_now()
+            place.used, place.files = await asyncio.to_thread(measured, place.folder)
 
-    def _free_now(self) -> tuple[int, int]:
-        disk = os.statvfs(self._root)
-        return disk.f_bfree * disk.f_frsize, disk.f_ffree
+    async def _measure(self, place: _Place, at_most: int) -> None:
+        """Measure what has a name, and what only open files hold; a process that hides them has all the rest."""
+        place.used, place.files = await asyncio.to_thread(measured, place.folder)
+        first = self._places[0]
+        if place is first or place.folder.stat().st_dev != first.folder.stat().st_dev:
+            (nameless, hiding), _ = await self._sandbox.link.ask("nameless")
+            place.used = max(place.used + int(nameless), at_most if hiding else 0)
 
 
 def measured(root: Path) -> tuple[int, int]:
