@@ -150,6 +150,29 @@ async def test_editor_views_creates_replaces_inserts_and_takes_back(tools: Tools
     assert "nothing to take back" in await refused(tools, "text_editor", command="undo_edit", path="n/x.txt")
 
 
+async def test_editor_inserts_without_touching_other_bytes(tools: Tools, client: SSHClient) -> None:
+    await client.write_bytes("crlf", b"a\r\nb\r\n")
+    await said(tools, "text_editor", command="insert", path="crlf", insert_line=1, insert_text="x\ny\n")
+    assert await client.read_bytes("crlf") == b"a\r\nx\r\ny\r\nb\r\n"
+    await client.write_bytes("latin", b"\xe9\nb")
+    await said(tools, "text_editor", command="insert", path="latin", insert_line="2", insert_text="x")
+    assert await client.read_bytes("latin") == b"\xe9\nb\nx\n"
+    await said(tools, "text_editor", command="undo_edit", path="latin")
+    assert await client.read_bytes("latin") == b"\xe9\nb"
+
+
+async def test_half_a_character_is_named(tools: Tools) -> None:
+    for name, arguments in (
+        ("bash", {"command": "echo \ud83d"}),
+        ("write", {"path": "a", "content": "\ud83d"}),
+        ("write", {"path": "\ud83d", "content": "a"}),
+        ("edit", {"path": "a", "old": "\ud83d", "new": "x"}),
+        ("glob", {"pattern": "\ud83d"}),
+    ):
+        assert "half a character" in await refused(tools, name, **arguments)
+    assert await said(tools, "bash", command="echo on") == "on\n"
+
+
 async def test_editor_lists_folders_and_names_what_is_wrong(tools: Tools, client: SSHClient) -> None:
     await client.run("mkdir -p a/b/c .git; touch a/f a/b/g a/b/c/h .git/x")
     listed = await said(tools, "text_editor", command="view", path=".")
@@ -236,6 +259,41 @@ async def test_apply_patch_does_all_or_nothing(tools: Tools, client: SSHClient) 
     )
 
 
+async def test_apply_patch_undoes_what_it_did_where_a_file_cannot_be_written(
+    tools: Tools, client: SSHClient
+) -> None:
+    await client.write_text("a", "one\n")
+    patch = (
+        "*** Begin Patch\n*** Update File: a\n@@\n-one\n+1\n*** Add File: new\n+x\n"
+        "*** Add File: /usr/no\n+x\n*** End Patch"
+    )
+    assert "Read-only" in await refused(tools, "apply_patch", patch=patch)
+    assert await client.read_text("a") == "one\n"
+    assert await client.listdir() == ["a"]
+
+
+async def test_apply_patch_changes_a_file_more_than_once_and_keeps_its_mode(
+    tools: Tools, client: SSHClient
+) -> None:
+    await client.write_text("a", "one\ntwo\n")
+    await client.write_text("b", "old\n")
+    await client.run("chmod +x a", check=True)
+    patch = (
+        "*** Begin Patch\n*** Update File: a\n@@\n-one\n+1\n*** Update File: ./a\n*** Move to: d/c\n@@\n-two\n+2\n"
+        "*** Delete File: b\n*** Add File: b\n+new\n*** End Patch"
+    )
+    await said(tools, "apply_patch", patch=patch)
+    assert await client.read_text("d/c") == "1\n2\n"
+    assert await client.read_text("b") == "new\n"
+    assert (await client.run("test -x d/c && test ! -e a")).ok
+
+
+async def test_apply_patch_takes_lines_that_look_like_a_files(tools: Tools, client: SSHClient) -> None:
+    await client.write_text("a", "x\n-- dash\ny\n")
+    await said(tools, "apply_patch", patch="--- a/a\n+++ b/a\n@@ -1,3 +1,3 @@\n x\n--- dash\n+++ plus\n y\n")
+    assert await client.read_text("a") == "x\n++ plus\ny\n"
+
+
 async def test_apply_patch_takes_what_diff_writes(tools: Tools, client: SSHClient) -> None:
     await client.run(
         "mkdir a b; seq 40 > a/n; sed 's/^7$/seven/; s/^30$/&\\nmore/; 39d' a/n > b/n; echo only > b/new; cp -r a was"
@@ -301,3 +359,10 @@ async def test_results_say_which_files_changed(tools: Tools, client: SSHClient, 
         "kept": "deleted",
         "link": "added",
     }
+
+
+async def test_grep_names_the_file_also_where_it_was_given_one(tools: Tools, client: SSHClient) -> None:
+    await client.write_text("a.txt", "x\ny\n")
+    assert await said(tools, "grep", pattern="y", path="a.txt") == "a.txt:2:y"
+    assert "1 or more" in await refused(tools, "grep", pattern="y", limit=-1)
+    assert await said(tools, "glob", pattern="./*.txt") == "a.txt"

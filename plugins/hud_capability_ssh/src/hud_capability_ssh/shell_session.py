@@ -23,9 +23,9 @@ SETTLED_WITHIN_S = 2.0
 # output contains by chance. Commands themselves have no input and none of these descriptors.
 _DRIVER = """exec 9<&0 </dev/null 8>&1 7>&2
 while IFS= read -r -d '' -u 9 __hud_command; do
-eval "$__hud_command" 9<&- 8>&- 7>&-
-printf '\\0%s %s %s\\0' "$__hud_mark" "$?" "$PWD" >&8
-printf '\\0%s\\0' "$__hud_mark" >&7
+builtin eval "$__hud_command" 9<&- 8>&- 7>&-
+builtin printf '\\0%s %s %s\\0' "$__hud_mark" "$?" "$PWD" >&8
+builtin printf '\\0%s\\0' "$__hud_mark" >&7
 done"""
 
 

@@ -76,7 +76,7 @@ async def _read(writer: asyncssh.SSHWriter[bytes], workspace: Served, path: str,
     try:
         sandbox = await _inside(workspace)
         fd = await sandbox.open(path)
-    except (OSError, SandboxError) as error:
+    except (OSError, SandboxError, UnicodeError) as error:
         _tell(writer, _complaint(error))
         return
     try:
@@ -112,14 +112,15 @@ async def _write(
     size: int,
 ) -> bool:
     """Write one file; False where the client went away in the middle."""
-    fd, failed = -1, None
+    fd = -1
+    failed: OSError | SandboxError | UnicodeError | None = None
     try:
         try:
             sandbox = await _inside(workspace)
             if size > sandbox.spec.limits.disk:
                 raise OSError(errno.EFBIG, "more than the workspace's disk")
             fd = await _opened(sandbox, path)
-        except (OSError, SandboxError) as error:
+        except (OSError, SandboxError, UnicodeError) as error:
             failed = error
         left = size
         while left:
@@ -149,7 +150,9 @@ async def _opened(sandbox: Sandbox, path: str) -> int:
         return await sandbox.open(path, flags)
 
 
-def _complaint(error: OSError | SandboxError) -> dict[str, Any]:
+def _complaint(error: OSError | SandboxError | UnicodeError) -> dict[str, Any]:
+    if isinstance(error, UnicodeError):
+        return {"errno": errno.EINVAL}
     if isinstance(error, OSError) and error.errno is not None:
         return {"errno": error.errno}
     return {"failed": str(error)}

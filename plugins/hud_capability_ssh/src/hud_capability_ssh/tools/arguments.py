@@ -43,18 +43,28 @@ def text(arguments: Mapping[str, Any], name: str, default: str | None = None) ->
             if name in arguments
             else f"argument {name!r} is missing"
         )
+    try:
+        value.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        odd = value[error.start]
+        raise ToolError(
+            f"argument {name!r} holds half a character, {odd!r}; write it whole or leave it out"
+        ) from None
     return value
 
 
-def number(arguments: Mapping[str, Any], name: str, default: int) -> int:
-    """Return a whole number; text that is one passes."""
+def number(arguments: Mapping[str, Any], name: str, default: int, *, least: int | None = None) -> int:
+    """Return a whole number, `least` or more; text that is one passes."""
     value = arguments.get(name)
     if value is None:
         return default
     try:
-        return int(value)
-    except (TypeError, ValueError):
+        found = int(value)
+    except (TypeError, ValueError, OverflowError):
         raise ToolError(f"argument {name!r} must be a whole number, not {value!r}") from None
+    if least is not None and found < least:
+        raise ToolError(f"argument {name!r} must be {least} or more, not {found}")
+    return found
 
 
 def schema(required: tuple[str, ...], **properties: dict[str, Any]) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hud.capability.tool import Tool
-from hud_capability_ssh.tools.arguments import ToolError, answering, integer, schema, string, text
-from hud_capability_ssh.tools.files import numbered, read_lines, replace_in
+from hud_capability_ssh.tools.arguments import ToolError, answering, integer, number, schema, string, text
+from hud_capability_ssh.tools.files import numbered, read_lines, read_text, replace_in
 
 if TYPE_CHECKING:
     from hud_capability_ssh.client import SSHClient
@@ -34,17 +34,15 @@ class Editor:
                 return await self._spill.shown(await self._view(path, arguments.get("view_range")))
             case "create":
                 content = text(arguments, "file_text")
-                await self._remember(path)
+                before = await self._content(path)
                 await self._client.write_text(path, content)
+                self._remember(path, before)
                 return f"Wrote {path}."
             case "str_replace":
-                await self._remember(path)
-                new = text(arguments, "new_str", "")
-                try:
-                    await replace_in(self._client, path, text(arguments, "old_str"), new, every=False)
-                except (ToolError, OSError):
-                    self._before[path].pop()
-                    raise
+                new, old = text(arguments, "new_str", ""), text(arguments, "old_str")
+                before = await self._content(path)
+                await replace_in(self._client, path, old, new, every=False)
+                self._remember(path, before)
                 return await self._excerpt(path, new)
             case "insert":
                 return await self._insert(path, arguments)
@@ -83,17 +81,22 @@ class Editor:
         return "\n".join(entries[:MOST_ENTRIES]) + more
 
     async def _insert(self, path: str, arguments: Mapping[str, Any]) -> str:
-        after = arguments.get("insert_line")
+        after = number(arguments, "insert_line", -1)
         added = text(arguments, "insert_text") if "insert_text" in arguments else text(arguments, "new_str")
-        lines = await read_lines(self._client, path)
-        count = len(lines) - (lines[-1] == "")
-        if not isinstance(after, int) or not 0 <= after <= count:
-            raise ToolError(f"insert_line must be between 0 and {count}, the lines of {path}, not {after!r}")
-        await self._remember(path)
+        before = await read_text(self._client, path)
+        lines = before.split(b"\n")
+        count = len(lines) - (lines[-1] == b"")
+        if not 0 <= after <= count:
+            given = arguments.get("insert_line")
+            raise ToolError(f"insert_line must be between 0 and {count}, the lines of {path}, not {given!r}")
+        end = b"\r" if b"\r\n" in before else b""
         if count == len(lines) and after == count:
-            lines.append("")  # the last line had no end: it gets one, so that the new text has its own
-        lines[after:after] = added.removesuffix("\n").split("\n")
-        await self._client.write_text(path, "\n".join(lines))
+            lines[-1] += end
+            lines.append(b"")  # the last line had no end: it gets one, so that the new text has its own
+        new = added.removesuffix("\n").encode("utf-8", "surrogateescape").split(b"\n")
+        lines[after:after] = [line.removesuffix(b"\r") + end for line in new]
+        await self._client.write_bytes(path, b"\n".join(lines))
+        self._remember(path, before)
         return await self._excerpt(path, added)
 
     async def _undo(self, path: str) -> str:
@@ -106,11 +109,13 @@ class Editor:
         await self._client.write_bytes(path, before)
         return f"Took back the last edit of {path}."
 
-    async def _remember(self, path: str) -> None:
+    async def _content(self, path: str) -> bytes | None:
         try:
-            before: bytes | None = await self._client.read_bytes(path)
+            return await self._client.read_bytes(path)
         except FileNotFoundError:
-            before = None
+            return None
+
+    def _remember(self, path: str, before: bytes | None) -> None:
         steps = self._before.setdefault(path, [])
         steps.append(before)
         del steps[:-UNDO_STEPS]

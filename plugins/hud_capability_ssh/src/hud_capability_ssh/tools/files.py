@@ -28,7 +28,12 @@ BINARY = "is a binary file"
 
 
 async def read_lines(client: SSHClient, path: str) -> list[str]:
-    """Return a text file's lines, line ends left off.
+    """Return a text file's lines, line ends left off; see `read_text`."""
+    return (await read_text(client, path)).decode("utf-8", "replace").split("\n")
+
+
+async def read_text(client: SSHClient, path: str) -> bytes:
+    """Return a text file's content.
 
     Raises:
         ToolError: it is binary.
@@ -36,7 +41,7 @@ async def read_lines(client: SSHClient, path: str) -> list[str]:
     raw = await client.read_bytes(path)
     if b"\0" in raw[:8192]:
         raise ToolError(f"{path} {BINARY} of {len(raw)} bytes; look at it with bash (`file`, `xxd`)")
-    return raw.decode("utf-8", "replace").split("\n")
+    return raw
 
 
 def numbered(lines: list[str], first: int) -> str:

@@ -123,7 +123,7 @@ def _unified(lines: list[str]) -> list[Change]:
     while at < len(lines):
         line = lines[at]
         at += 1
-        if line.startswith("--- ") and at < len(lines) and lines[at].startswith("+++ "):
+        if _names_file(lines, at - 1, hunk):
             old_path, new_path = _diff_path(line[4:]), _diff_path(lines[at][4:])
             at += 1
             kind: Kind = (
@@ -154,6 +154,14 @@ def _unified(lines: list[str]) -> list[Change]:
             text = "\n".join(line for part in change.hunks for line in part.new)
             change.content = text + ("" if change.end_of_line is False or not text else "\n")
     return changes
+
+
+def _names_file(lines: list[str], at: int, hunk: Hunk | None) -> bool:
+    """Whether a file's two lines begin here; within a hunk they may be a removed `-- ` and an added `++ `."""
+    after = lines[at + 1 : at + 3]
+    if not (lines[at].startswith("--- ") and after and after[0].startswith("+++ ")):
+        return False
+    return hunk is None or (len(after) > 1 and after[1].startswith("@@ "))
 
 
 def _diff_path(text: str) -> str:

@@ -38,6 +38,8 @@ def glob_tool(client: SSHClient, spill: Spill) -> Tool:
         if pattern.startswith("/"):
             fixed = pattern[: re.search(r"[*?\[{]|$", pattern).start()].rpartition("/")[0] or "/"  # type: ignore[union-attr]
             folder, pattern = fixed, pattern[len(fixed.rstrip("/")) + 1 :]
+        while pattern.startswith("./"):
+            pattern = pattern.removeprefix("./")
         expression = glob_expression(pattern)
         prune: list[str] = []
         for name in SKIPPED:
@@ -102,7 +104,7 @@ def glob_expression(pattern: str) -> re.Pattern[str]:
         elif char == "?":
             out.append("[^/]")
         elif char == "[" and end > 0:
-            inner = pattern[at + 1 : end].replace("\\", r"\\")
+            inner = pattern[at + 1 : end].replace("\\", r"\\").replace("[", r"\[")
             out.append("[" + ("^" + inner[1:] if inner[0] in "!^" else inner) + "]")
             at = end
         elif char == "{" and end > 0:
@@ -126,9 +128,9 @@ def grep_tool(client: SSHClient, spill: Spill) -> Tool:
 
     async def body(arguments: Mapping[str, Any]) -> str:
         pattern, folder = text(arguments, "pattern"), text(arguments, "path", ".")
-        most = number(arguments, "limit", MOST_MATCHES)
-        around = number(arguments, "context", 0)
-        command = ["grep", "-rnIE", "--color=never", *([f"-C{around}"] if around else [])]
+        most = number(arguments, "limit", MOST_MATCHES, least=1)
+        around = number(arguments, "context", 0, least=0)
+        command = ["grep", "-rnHIE", "--color=never", *([f"-C{around}"] if around else [])]
         command += ["-i"] if arguments.get("ignore_case") else []
         command += [f"--include={arguments['include']}"] if arguments.get("include") else []
         command += [f"--exclude-dir={name}" for name in SKIPPED]
