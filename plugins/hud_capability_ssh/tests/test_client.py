@@ -201,7 +201,9 @@ async def test_a_client_with_another_key_is_refused(capability: Capability) -> N
 
 
 async def test_reconnects_without_losing_the_sandbox(client: SSHClient, workspace: Workspace) -> None:
-    await client.run("nohup sleep 500 > /dev/null 2>&1 & echo kept > /tmp/state")
+    await client.run(
+        "nohup sleep 500 > /dev/null 2>&1 & until pgrep -x sleep; do :; done; echo kept > /tmp/state"
+    )
     client.conn.abort()
     await client.conn.wait_closed()
     assert (await client.run("cat /tmp/state; pgrep -c sleep")).stdout == "kept\n1\n"

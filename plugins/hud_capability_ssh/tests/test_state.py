@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from hud.errors import SandboxError
 from hud_capability_ssh.state import StateKeeper, restore
+from hud_capability_ssh.tracking import FileTracker
 
 PLENTY = 1 << 20
 
@@ -144,3 +145,20 @@ def test_any_content_comes_back_as_it_was(tmp_path_factory: pytest.TempPathFacto
     assert state is not None
     restore(here, state, None)
     assert (here / "file").read_bytes() == content
+
+
+@pytest.mark.slow
+def test_files_beyond_what_is_looked_at_are_not_taken_for_removed(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "kept").write_text("x")
+    tracker, keeper = FileTracker(tmp_path), StateKeeper(tmp_path)
+    tracker.begin()
+    keeper.begin()
+    for number in range(200_001):
+        (tmp_path / str(number)).symlink_to("x")
+    changes = tracker.since_start()
+    assert not [change for change in changes if change.kind == "deleted"]
+    assert "first" in (changes[-1].note or "")
+    state = keeper.take(1000)
+    assert state is not None
+    assert state["deleted"] == []

@@ -64,7 +64,8 @@ class StateKeeper:
             state["files"].append(
                 {"path": path, "mode": mode & 0o777, "mtime_ns": entry[2], "content": content}
             )
-        state["deleted"] = sorted(path for path in self._first if path not in now)
+        if len(now) <= MOST_FILES:  # else what was not found may be further on
+            state["deleted"] = sorted(path for path in self._first if path not in now)
         if len(now) > MOST_FILES or len(self._first) > MOST_FILES:
             left_out.setdefault(f"beyond the first {MOST_FILES} files", []).append("...")
         if left_out:

@@ -99,7 +99,7 @@ class FileTracker:
                 self._texts_size += len(new)
             known = kind == "added" or path in self._first_texts or path in self._last_texts
             changes.append(self._change(path, kind, old if known else None, new, self._last.get(path)))
-        return _bounded(changes)
+        return _bounded(changes, seen_whole=_is_whole(before, self._last))
 
     def since_start(self) -> list[FileChange]:
         """Return what changed since `begin`."""
@@ -111,7 +111,7 @@ class FileTracker:
             if kind == "modified" and old is not None and old == new:
                 continue  # written again as it was
             changes.append(self._change(path, kind, old, new, now.get(path)))
-        return _bounded(changes)
+        return _bounded(changes, seen_whole=_is_whole(self._first, now))
 
     def _change(
         self, path: str, kind: Kind, old: bytes | None, new: bytes | None, entry: Entry | None
@@ -157,12 +157,20 @@ def _entries(root: Path) -> Iterator[tuple[str, Entry]]:
         yield path, (found.st_mode, found.st_size, found.st_ctime_ns, found.st_ino)
 
 
+def _is_whole(*looks: dict[str, Entry]) -> bool:
+    """Whether each found all files there were."""
+    return all(len(look) < MOST_FILES for look in looks)
+
+
 def _compared(before: dict[str, Entry], after: dict[str, Entry]) -> Iterator[tuple[str, Kind]]:
     for path in sorted(before.keys() | after.keys()):
+        # What a look did not reach is neither new nor gone.
         if path not in before:
-            yield path, "added"
+            if _is_whole(before):
+                yield path, "added"
         elif path not in after:
-            yield path, "deleted"
+            if _is_whole(after):
+                yield path, "deleted"
         elif before[path] != after[path]:
             yield path, "modified"
 
@@ -180,7 +188,7 @@ def _difference(path: str, old: bytes, new: bytes) -> str:
     return text if len(text) <= LARGEST_DIFF else text[:LARGEST_DIFF] + "\n[... cut]"
 
 
-def _bounded(changes: list[FileChange]) -> list[FileChange]:
+def _bounded(changes: list[FileChange], *, seen_whole: bool) -> list[FileChange]:
     """Keep at most 500 changes, and their diffs as far as 256 KB reach."""
     room = ALL_DIFFS
     kept = []
@@ -191,4 +199,8 @@ def _bounded(changes: list[FileChange]) -> list[FileChange]:
         )
     if len(changes) > MOST_CHANGES:
         kept.append(FileChange("...", "modified", 0, note=f"{len(changes) - MOST_CHANGES} more files"))
+    if changes and not seen_whole:
+        kept.append(
+            FileChange("...", "modified", 0, note=f"only the first {MOST_FILES} files were looked at")
+        )
     return kept
