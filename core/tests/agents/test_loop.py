@@ -196,7 +196,7 @@ async def test_the_conversation_is_cut_by_the_stated_policy_and_the_trace_says_s
         return MCPToolResult([{"type": "text", "text": f"{arguments['n']}:" + "x" * 4000}, PICTURE])
 
     def turn(request: Request) -> AgentStep:
-        if not request.tools:
+        if request.words_only:
             return said("Sum of it all: seven.")
         used = request.conversation.estimate()
         number = sum(isinstance(e, ModelEntry) for e in request.conversation.entries)
@@ -221,7 +221,7 @@ async def test_the_conversation_is_cut_by_the_stated_policy_and_the_trace_says_s
 
 async def test_old_turns_are_summarised_where_eliding_is_not_enough() -> None:
     def turn(request: Request) -> AgentStep:
-        if not request.tools:
+        if request.words_only:
             return said("SUMMARY: I counted.")
         used = request.conversation.estimate()
         return said("words " * 600, ("ok", {}), usage=Usage(used, 5, cost_usd=0.0))
@@ -236,6 +236,27 @@ async def test_old_turns_are_summarised_where_eliding_is_not_enough() -> None:
     assert len(first.blocks) == 2
     purposes = [s.extra.get("purpose") for s in run.trace.steps if isinstance(s, AgentStep)]
     assert "summary of the conversation" in purposes
+
+
+@pytest.mark.parametrize("summary", ["", "too long"])
+async def test_a_summary_that_cannot_be_had_loses_nothing_and_fails_nothing(summary: str) -> None:
+    def turn(request: Request) -> AgentStep:
+        number = sum(isinstance(e, ModelEntry) for e in request.conversation.entries)
+        if request.words_only:
+            if summary:
+                raise ContextOverflowError("too long", status=400)
+            return said("")
+        if request.conversation.estimate() > 6000:
+            raise ContextOverflowError("too long", status=400)
+        return said(None, ("big", {"n": number})) if number < 8 else said("done")
+
+    async def big(_: Mapping[str, Any]) -> MCPToolResult:
+        return MCPToolResult.of_text("y" * 6000)
+
+    run = await run_here(Scripted(turn, tools=[tool("big", big)], context=ContextPolicy(keep_results=9)))
+    assert (run.answer, run.error) == ("done", None)
+    assert not any(cut["entries_summarised"] for cut in context_cuts(run))
+    assert any(cut["results_elided"] for cut in context_cuts(run))
 
 
 async def test_an_overflow_the_provider_reports_is_cut_and_tried_again() -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from hud.agents.conversation import Block, Conversation, Entry, ModelEntry, ToolEntry, UserEntry
 from hud.agents.toolset import elided
+from hud.errors import ContextOverflowError
 from hud.types.messages import MCPToolResult
 
 REMOVED_IMAGE: Block = {"type": "text", "text": "[an earlier image was removed to save space]"}
@@ -147,7 +148,12 @@ async def _summarise(conversation: Conversation, keep_turns: int, summarise: Sum
     old = entries[1:start]
     if not old:
         return 0
-    text = await summarise(Conversation(conversation.system, [*entries[:1], *old]))
+    try:
+        text = await summarise(Conversation(conversation.system, [*entries[:1], *old]))
+    except ContextOverflowError:
+        return 0  # what is old does not fit either: it can be elided only
+    if not text.strip():
+        return 0
     first = entries[0]
     summary: Block = {"type": "text", "text": SUMMARY_HEAD + text}
     if isinstance(first, UserEntry):

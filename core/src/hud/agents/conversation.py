@@ -102,7 +102,8 @@ class Request:
 
     `tools` are what the model may call, `deadline` a time of the loop's clock after which no retry begins,
     `on_text` is told of text as it streams in. `output_tokens` bounds the reply more tightly than the configuration
-    does, where the job's budget holds no more.
+    does, where the job's budget holds no more. With `words_only` the tools are declared, since the conversation has
+    calls of them, and none may be called.
     """
 
     conversation: Conversation
@@ -110,6 +111,7 @@ class Request:
     deadline: float | None = None
     on_text: Callable[[str], None] | None = None
     output_tokens: int | None = None
+    words_only: bool = False
 
 
 @dataclass(slots=True)

@@ -265,9 +265,11 @@ class Rollout:
         return reply
 
     def _request(self) -> Request:
+        return Request(self.conversation, self.toolset.tools, self._deadline(), self.config.on_text)
+
+    def _deadline(self) -> float | None:
         seconds = self.config.timeout_seconds
-        deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
-        return Request(self.conversation, self.toolset.tools, deadline, self.config.on_text)
+        return None if seconds is None else asyncio.get_running_loop().time() + seconds
 
     def _estimate(self) -> int:
         return self._counted + self.conversation.estimate(self._counted_at)
@@ -275,7 +277,8 @@ class Rollout:
     async def _fit(self, window: int, *, force: bool) -> bool:
         async def summarise(old: Conversation) -> str:
             old.say(SUMMARY_REQUEST)
-            step = (await self._respond(Request(old), old.estimate())).step
+            asked = Request(old, self.toolset.tools, self._deadline(), words_only=True)
+            step = (await self._respond(asked, old.estimate())).step
             self.run.record(AgentStep(source="system", content=step.content, model=step.model, usage=step.usage,
                                       extra={"purpose": "summary of the conversation"}))  # fmt: skip
             self._spend(step)

@@ -154,6 +154,8 @@ class ClaudeAgent(ProviderAgent[ClaudeConfig]):
             *head, last = declared.tools
             # Without a system prompt nothing else ends the tools: they are cached by a breakpoint of their own.
             body["tools"] = [*head, last if system else {**last, "cache_control": {"type": "ephemeral"}}]
+            if request.words_only:
+                body["tool_choice"] = {"type": "none"}
         if declared.betas:
             body["extra_headers"] = {"anthropic-beta": ",".join(dict.fromkeys(declared.betas))}
         if config.thinking is not None:

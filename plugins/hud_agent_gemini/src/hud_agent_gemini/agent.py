@@ -130,6 +130,8 @@ class GeminiAgent(ProviderAgent[GeminiConfig]):
             # As the SDK's own types: what is given as plain data keeps its spelling within.
             options = self._options(request)
             options["tools"] = [types.Tool.model_validate(tool) for tool in declared.tools] or None
+            if request.tools and request.words_only:
+                options["tool_config"] = {"function_calling_config": {"mode": "NONE"}}
             contents = [types.Content.model_validate(content) for content in render(request.conversation)]
             body = {"model": config.model, "contents": contents, "config": options}
             chunks = await self.limited(lambda: self._send(client, body, request), request.deadline)

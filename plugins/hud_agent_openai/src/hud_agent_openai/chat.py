@@ -83,6 +83,8 @@ class OpenAIChatAgent(OpenAIBase[OpenAIChatConfig]):
         if request.tools:
             body["tools"] = [_declaration(tool) for tool in request.tools]
         body |= config.completion_kwargs
+        if request.tools and request.words_only:
+            body["tool_choice"] = "none"
         if request.output_tokens is not None:
             named = "max_tokens" if "max_tokens" in body else "max_completion_tokens"
             body[named] = request.output_tokens

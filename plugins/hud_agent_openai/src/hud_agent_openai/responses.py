@@ -97,8 +97,8 @@ class OpenAIAgent(OpenAIBase[OpenAIConfig]):
             body["instructions"] = request.conversation.system
         if declared.tools:
             body["tools"] = declared.tools
-            if config.tool_choice is not None:
-                body["tool_choice"] = config.tool_choice
+            if request.words_only or config.tool_choice is not None:
+                body["tool_choice"] = "none" if request.words_only else config.tool_choice
             if config.parallel_tool_calls is not None:
                 body["parallel_tool_calls"] = config.parallel_tool_calls
         for name in ("max_output_tokens", "temperature", "reasoning", "text", "truncation"):

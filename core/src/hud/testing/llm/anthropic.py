@@ -36,6 +36,7 @@ def parse(body: dict[str, Any], headers: Mapping[str, str]) -> Ask:
     for index, message in enumerate(body["messages"]):
         messages.extend(_said(message, index))
     _check_results(body["messages"])
+    _check_declared(body)
     tools = {str(tool.get("name") or tool.get("type")): tool for tool in body.get("tools") or []}
     schema = ((body.get("output_config") or {}).get("format") or {}).get("schema")
     return Ask(
@@ -94,6 +95,14 @@ def _check_results(messages: list[dict[str, Any]]) -> None:
                 f"messages.{index + 1}: `tool_use` ids were found without `tool_result` blocks immediately "
                 f"after: {', '.join(sorted(asked - given))}"
             )
+
+
+def _check_declared(body: Mapping[str, Any]) -> None:
+    """Refuse calls and results in a conversation that declares no tools."""
+    for message in body["messages"]:
+        blocks = [] if isinstance(message["content"], str) else message["content"]
+        if any(b.get("type") in ("tool_use", "tool_result") for b in blocks) and not body.get("tools"):
+            raise ValueError("Requests which include `tool_use` or `tool_result` blocks must define tools")
 
 
 def prefixes(body: Mapping[str, Any]) -> list[tuple[str, bool]]:
