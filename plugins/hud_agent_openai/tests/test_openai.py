@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
 from hud.agents import OpenAIAgent, OpenAIChatAgent, create_agent
 from hud.agents.context import ContextPolicy
@@ -84,6 +85,7 @@ async def test_native_calls_become_ours_and_are_answered_in_their_own_form(strea
                         {"type": "click", "button": "right", "x": 1, "y": 2},
                         {"type": "scroll", "x": 1, "y": 2, "scroll_x": 0, "scroll_y": 300},
                         {"type": "keypress", "keys": ["CTRL", "A"]},
+                        {"type": "click", "button": "back", "x": 1, "y": 2},
                         {"type": "drag", "path": [{"x": 1, "y": 1}, {"x": 5, "y": 5}]},
                     ]
                 },
@@ -115,6 +117,7 @@ async def test_native_calls_become_ours_and_are_answered_in_their_own_form(strea
             {"action": "right_click", "coordinate": [1, 2]},
             {"action": "scroll", "coordinate": [1, 2], "scroll_direction": "down", "scroll_amount": 3},
             {"action": "key", "text": "CTRL+A"},
+            {"action": "key", "text": "alt+Left"},
             {"action": "left_click_drag", "start_coordinate": [1, 1], "coordinate": [5, 5]},
             {"action": "screenshot"},
         ]
@@ -131,6 +134,47 @@ async def test_native_calls_become_ours_and_are_answered_in_their_own_form(strea
         assert server.asks[1].body["store"] is False
         first_turn = next(step for step in run.trace.steps if isinstance(step, AgentStep))
         assert first_turn.reasoning == "Three ways."
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("stream", [True, False])
+async def test_every_item_of_a_conversation_is_one_the_sdk_declares(stream: bool) -> None:
+    from openai.types import responses
+    from openai.types.responses import response_input_item_param as items
+
+    forms: dict[str, Any] = {
+        "message": responses.EasyInputMessageParam,
+        "output_message": responses.ResponseOutputMessageParam,
+        "reasoning": responses.ResponseReasoningItemParam,
+        "shell_call": items.ShellCall,
+        "shell_call_output": items.ShellCallOutput,
+        "apply_patch_call": items.ApplyPatchCall,
+        "apply_patch_call_output": items.ApplyPatchCallOutput,
+        "computer_call": responses.ResponseComputerToolCallParam,
+        "computer_call_output": items.ComputerCallOutput,
+        "function_call": responses.ResponseFunctionToolCallParam,
+        "function_call_output": items.FunctionCallOutput,
+    }
+    turn = Turn(
+        "I try.",
+        [
+            Call("shell", {"commands": ["ls"], "max_output_length": 100}),
+            Call("apply_patch", {"type": "delete_file", "path": "b.py"}),
+            Call("computer", {"actions": [{"type": "wait"}]}),
+            Call("lookup", {"q": 1}),
+        ],
+        reasoning="Hm.",
+    )
+    async with ModelServer(script(turn, Turn("ok"))) as server:
+        config = {"model": "gpt-5.4", "base_url": server.openai_url, "stream": stream}
+        run = await run_here(OpenAIAgent({**config, "tools": Recorder().tools}))
+        assert (run.answer, run.error) == ("ok", None)
+        seen = set()
+        for item in server.asks[1].body["input"]:
+            kind = "output_message" if item.get("role") == "assistant" else item["type"]
+            TypeAdapter(forms[kind]).validate_python(item)
+            seen.add(kind)
+        assert seen == set(forms)
 
 
 @pytest.mark.anyio

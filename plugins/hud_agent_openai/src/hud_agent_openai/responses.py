@@ -178,10 +178,12 @@ class OpenAIAgent(OpenAIBase[OpenAIConfig]):
 
 
 def _again(item: dict[str, Any]) -> dict[str, Any]:
-    """Return an output item as it may be sent as input: without what only the server sets."""
-    return {
-        key: value for key, value in item.items() if key not in ("status", "created_by") and value is not None
-    }
+    """Return an output item as it may be sent as input.
+
+    Messages and most calls must carry their status; of reasoning the API takes none.
+    """
+    unwanted = ("status", "created_by") if item["type"] == "reasoning" else ("created_by",)
+    return {key: value for key, value in item.items() if key not in unwanted and value is not None}
 
 
 def _citation(note: Mapping[str, Any], offset: int) -> Citation:

@@ -21,6 +21,8 @@ HOSTED: Mapping[str, Mapping[str, Any]] = {
     "image_generation": {"type": "image_generation"},
 }
 _CLICKS = {"left": "left_click", "right": "right_click", "wheel": "middle_click"}
+_HISTORY = {"back": "alt+Left", "forward": "alt+Right"}
+"""Buttons that our mouse lacks, as the keys that do the same."""
 SCROLL_PIXELS = 100
 """Pixels of the API's scroll that one notch of our wheel stands for."""
 
@@ -123,6 +125,8 @@ def _computer(action: Mapping[str, Any]) -> list[dict[str, Any]]:
     kind = action.get("type")
     at = {"coordinate": [action.get("x"), action.get("y")]}
     keys = {"text": "+".join(action["keys"])} if action.get("keys") else {}
+    if kind == "click" and action.get("button") in _HISTORY:
+        return [{"action": "key", "text": _HISTORY[str(action["button"])]}]
     if kind == "click":
         return [{"action": _CLICKS.get(str(action.get("button")), "left_click"), **at, **keys}]
     if kind == "double_click":

@@ -36,6 +36,7 @@ def parse(body: dict[str, Any], headers: Mapping[str, str], history: list[dict[s
     if body.get("instructions"):
         messages.append(Said("system", body["instructions"]))
     messages.extend(_said(item) for item in body["input"] if item.get("type") != "reasoning")
+    _check_status(items)
     _check_outputs(body["input"])
     tools = dict(_declared(body.get("tools") or []))
     schema = ((body.get("text") or {}).get("format") or {}).get("schema")
@@ -85,6 +86,17 @@ def _result(item: Mapping[str, Any]) -> Result:
     texts = [str(p.get("text", "")) + str(p.get("stdout", "")) + str(p.get("stderr", "")) for p in output]
     images = sum(p.get("type") == "input_image" for p in output)
     return Result(item["call_id"], "\n".join(t for t in texts if t), images)
+
+
+def _check_status(items: list[dict[str, Any]]) -> None:
+    """Refuse output items that come back without the status they were sent with, and reasoning with one."""
+    for index, item in enumerate(items):
+        kind = item.get("type", "message")
+        if kind == "reasoning" and "status" in item:
+            raise ValueError(f"Unknown parameter: 'input[{index}].status'.")
+        output = kind in ("computer_call", "apply_patch_call") or (kind == "message" and "id" in item)
+        if output and item.get("role", "assistant") == "assistant" and not item.get("status"):
+            raise ValueError(f"Missing required parameter: 'input[{index}].status'.")
 
 
 def _check_outputs(items: list[dict[str, Any]]) -> None:
