@@ -16,7 +16,7 @@ from hud.testing.llm import Ask, Call, Fault, ModelServer, RateLimit, Turn, firs
 from hud.testing.llm.background import serving
 from hud.testing.llm.clouds import service_account
 from hud.testing.scripted import results, run_here
-from hud.types import AgentStep, MCPToolResult, Step
+from hud.types import AgentStep, MCPToolResult, Step, ToolStep
 
 PICTURE = {"type": "image", "data": "QUJD", "mimeType": "image/png"}
 SCHEMA = {"type": "object", "properties": {"q": {"type": "integer"}}}
@@ -93,7 +93,7 @@ async def test_the_computers_functions_become_actions_on_our_screen() -> None:
     )
     async with ModelServer(script(turn, Turn("ok"))) as server:
         screen = tool("screen", PICTURE, form="computer", asked=asked)
-        agent = GeminiAgent({"model": "gemini-3-pro", "base_url": server.url, "tools": [screen]})
+        agent = GeminiAgent({"model": "gemini-3-flash-preview", "base_url": server.url, "tools": [screen]})
         run = await run_here(agent)
         assert run.error is None
         assert "computerUse" in server.asks[0].body["tools"][0]
@@ -110,6 +110,94 @@ async def test_the_computers_functions_become_actions_on_our_screen() -> None:
         answers = [p["functionResponse"] for p in server.asks[1].body["contents"][2]["parts"]]
         assert [a["name"] for a in answers] == ["click_at", "type_text_at", "scroll_document"]
         assert [len(a["parts"]) for a in answers] == [1, 1, 1]
+
+
+@pytest.mark.anyio
+async def test_newer_models_drive_a_desktop_by_their_own_functions() -> None:
+    asked: list[Any] = []
+    wants = {"decision": "require_confirmation", "explanation": "It sends a mail."}
+    turn = Turn(
+        calls=[
+            Call("click", {"x": 500, "y": 500, "intent": "send", "safety_decision": wants}),
+            Call("triple_click", {"x": 0, "y": 0}),
+            Call("mouse_down", {"x": 100, "y": 100}),
+            Call("move", {"x": 200, "y": 100}),
+            Call("type", {"text": "hi"}),
+            Call("drag_and_drop", {"start_x": 0, "start_y": 0, "end_x": 500, "end_y": 500}),
+            Call("hotkey", {"keys": ["ctrl", "s"]}),
+            Call("press_key", {"key": "Enter"}),
+            Call("scroll", {"x": 500, "y": 500, "direction": "left", "magnitude_in_pixels": 600}),
+            Call("wait", {"seconds": 2}),
+            Call("take_screenshot", {}),
+        ]
+    )
+    async with ModelServer(script(turn, Turn("ok"))) as server:
+        screen = tool("screen", PICTURE, form="computer", asked=asked)
+        agent = GeminiAgent({"model": "gemini-3.5-flash", "base_url": server.url, "tools": [screen]})
+        run = await run_here(agent)
+        assert (run.answer, run.error) == ("ok", None)
+        use = server.asks[0].body["tools"][0]["computerUse"]
+        assert use["environment"] == "ENVIRONMENT_DESKTOP"
+        assert (use.get("excludedPredefinedFunctions") or use.get("excluded_predefined_functions")) == [
+            "key_down",
+            "key_up",
+        ]
+        assert [action for action in asked if action["action"] != "screenshot"] == [
+            {"action": "left_click", "coordinate": [500, 250]},
+            {"action": "triple_click", "coordinate": [0, 0]},
+            {"action": "mouse_move", "coordinate": [100, 50]},
+            {"action": "left_mouse_down"},
+            {"action": "mouse_move", "coordinate": [200, 50]},
+            {"action": "type", "text": "hi"},
+            {"action": "left_click_drag", "start_coordinate": [0, 0], "coordinate": [500, 250]},
+            {"action": "key", "text": "ctrl+s"},
+            {"action": "key", "text": "Enter"},
+            {"action": "scroll", "coordinate": [500, 250], "scroll_direction": "left", "scroll_amount": 3},
+            {"action": "wait", "duration": 2},
+        ]
+        answers = [p["functionResponse"]["response"] for p in server.asks[1].body["contents"][2]["parts"]]
+        assert [a.get("safety_acknowledgement") for a in answers] == ["true"] + [None] * 10
+        clicked = next(step for step in run.trace.steps if isinstance(step, ToolStep))
+        assert clicked.call.annotation == "require_confirmation: It sends a mail."
+
+
+@pytest.mark.anyio
+async def test_hosted_tools_work_beside_functions() -> None:
+    turns = script(Turn(calls=[Call("one", {"q": 1})]), Turn("ok"))
+    async with ModelServer(turns) as server:
+        screen = tool("screen", PICTURE, form="computer")
+        for model in ("gemini-3.1-pro-preview", "gemini-3.5-flash"):
+            agent = GeminiAgent(
+                {
+                    "model": model,
+                    "base_url": server.url,
+                    "tools": [tool("one"), screen],
+                    "citations_enabled": True,
+                }
+            )
+            run = await run_here(agent)
+            assert (run.answer, run.error) == ("ok", None)
+            assert {"googleSearch", "one"} <= set(server.asks[-1].tools)
+
+
+@pytest.mark.anyio
+async def test_models_that_do_not_think_are_not_asked_for_thoughts() -> None:
+    async with ModelServer(Turn("ok")) as server:
+        run = await run_here(GeminiAgent({"model": "gemma-3-27b-it", "base_url": server.url}))
+        assert (run.answer, run.error) == ("ok", None)
+
+
+@pytest.mark.anyio
+async def test_models_without_a_computer_get_functions() -> None:
+    refusal = Fault.of_status(400, message="Computer Use is not enabled for models/gemini-9-tiny")
+    for model, faults in (("gemini-3.1-pro-preview", None), ("gemini-9-tiny", first(refusal))):
+        turns = script(Turn(calls=[Call("screen", {"q": 1})]), Turn("ok"))
+        async with ModelServer(turns, faults=faults) as server:
+            screen = tool("screen", PICTURE, form="computer")
+            agent = GeminiAgent({"model": model, "base_url": server.url, "tools": [screen]})
+            run = await run_here(agent)
+            assert (run.answer, run.error) == ("ok", None)
+            assert list(server.asks[-1].tools) == ["screen"]
 
 
 @pytest.mark.anyio

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 from uuid import uuid4
 
@@ -17,7 +18,7 @@ from hud.agents.routing import Route
 from hud.errors import ConfigError, ProviderError
 from hud.types.messages import Citation, MCPToolCall, Usage
 from hud.types.trace import AgentStep
-from hud_agent_gemini.contents import render
+from hud_agent_gemini.contents import CONFIRM, render
 from hud_agent_gemini.tools import FUNCTIONS, HOSTED, NATIVE, Declared, computer_actions, declare, natives_of
 
 _REFUSALS = frozenset(
@@ -32,6 +33,9 @@ _REFUSALS = frozenset(
         "MODEL_ARMOR",
     }
 )
+_NO_THOUGHTS = re.compile(r"gemma-[1-3]|gemini-(1|2\.0)")
+"""Models that refuse to be asked for thoughts."""
+_REFUSED_NATIVE = re.compile(r"computer.?use|tools?\[\d+\]|tool type", re.IGNORECASE)
 _FINISHES = {
     "MAX_TOKENS": "length",
     "CONTINUATION": "length",
@@ -71,6 +75,7 @@ class GeminiAgent(ProviderAgent[GeminiConfig]):
         """Check configuration and route."""
         super().prepare()
         declare((), frozenset(), self.config.hosted_tools)
+        self._plain = False  # learned: the model refused the native form
 
     def find_route(self) -> Route | None:
         """Return the route; Vertex is found by the SDK."""
@@ -119,23 +124,44 @@ class GeminiAgent(ProviderAgent[GeminiConfig]):
 
     async def respond(self, request: Request) -> Reply:
         """Take one turn."""
+        async with self.client() as client:
+            natives = frozenset() if self._plain else self.natives()
+            try:
+                return await self._turn(client, request, natives)
+            except ProviderError as error:
+                if error.status != 400 or not natives or not _REFUSED_NATIVE.search(str(error)):
+                    raise
+                self._plain = True  # a model we know too little of: functions work with any
+                return await self._turn(client, request, frozenset())
+
+    async def _turn(self, client: Any, request: Request, natives: frozenset[str]) -> Reply:
+        from google.genai import types
+
         config = self.config
         hosted = list(config.hosted_tools)
         if config.citations_enabled and "google_search" not in hosted:
             hosted.append("google_search")
-        declared = declare(request.tools, self.natives(), hosted, config.excluded_predefined_functions)
-        async with self.client() as client:
-            from google.genai import types
-
-            # As the SDK's own types: what is given as plain data keeps its spelling within.
-            options = self._options(request)
-            options["tools"] = [types.Tool.model_validate(tool) for tool in declared.tools] or None
-            if request.tools and request.words_only:
-                options["tool_config"] = {"function_calling_config": {"mode": "NONE"}}
-            contents = [types.Content.model_validate(content) for content in render(request.conversation)]
-            body = {"model": config.model, "contents": contents, "config": options}
-            chunks = await self.limited(lambda: self._send(client, body, request), request.deadline)
+        excluded = config.excluded_predefined_functions
+        declared = declare(request.tools, natives, hosted, excluded, config.model)
+        # As the SDK's own types: what is given as plain data keeps its spelling within.
+        options = self._options(request)
+        options["tools"] = [types.Tool.model_validate(tool) for tool in declared.tools] or None
+        if choice := self._tool_config(request, declared):
+            options["tool_config"] = choice
+        contents = [types.Content.model_validate(content) for content in render(request.conversation)]
+        body = {"model": config.model, "contents": contents, "config": options}
+        chunks = await self.limited(lambda: self._send(client, body, request), request.deadline)
         return self._reply(chunks, declared)
+
+    def _tool_config(self, request: Request, declared: Declared) -> dict[str, Any]:
+        choice: dict[str, Any] = {}
+        if request.tools and request.words_only:
+            choice["function_calling_config"] = {"mode": "NONE"}
+        # The Gemini API mixes its own tools with functions only where it may show what it did.
+        mixed = len(declared.tools) > 1 and any("function_declarations" in tool for tool in declared.tools)
+        if mixed and not self.config.vertex and re.search(r"gemini-([3-9]|\d\d)", self.config.model):
+            choice["include_server_side_tool_invocations"] = True
+        return choice
 
     def _options(self, request: Request) -> dict[str, Any]:
         config = self.config
@@ -147,12 +173,15 @@ class GeminiAgent(ProviderAgent[GeminiConfig]):
                 options[name] = value
         if request.output_tokens is not None:
             options["max_output_tokens"] = request.output_tokens
-        thinking: dict[str, Any] = {"include_thoughts": config.include_thoughts}
+        thinking: dict[str, Any] = {}
+        if not _NO_THOUGHTS.search(config.model):
+            thinking["include_thoughts"] = config.include_thoughts
         if config.thinking_level is not None:
             thinking["thinking_level"] = config.thinking_level.upper()
         if config.thinking_budget is not None:
             thinking["thinking_budget"] = config.thinking_budget
-        options["thinking_config"] = thinking
+        if thinking:
+            options["thinking_config"] = thinking
         return options
 
     async def _send(self, client: Any, body: dict[str, Any], request: Request) -> list[Any]:
@@ -264,10 +293,19 @@ def _calls(call: Any, declared: Declared) -> list[MCPToolCall]:
             declared.computer.name,
             action,
             call_id if place == 0 else f"{call_id}#{place}",
+            annotation=_safety(arguments),
             provider_name=name,
         )
         for place, action in enumerate(computer_actions(name, arguments, declared.computer))
     ]
+
+
+def _safety(arguments: Mapping[str, Any]) -> str | None:
+    """Return why the API wants an action confirmed, where it does."""
+    decision = arguments.get("safety_decision")
+    if not isinstance(decision, Mapping) or decision.get("decision") != CONFIRM:
+        return None
+    return f"{CONFIRM}: {decision.get('explanation', '')}"
 
 
 def _finish(chunk: Any) -> str | None:

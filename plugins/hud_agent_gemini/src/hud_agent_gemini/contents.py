@@ -10,6 +10,10 @@ from hud.agents.conversation import Block, Conversation, Entry, ModelEntry, Tool
 from hud.capability.tool import safe_name
 from hud.types.messages import MCPToolCall, MCPToolResult
 
+CONFIRM = "require_confirmation"
+"""What the API's safety decision says of an action that a user should confirm. Here nobody watches: what the agent
+may touch is its sandbox, so the action is confirmed, and the trace has the reason."""
+
 
 def render(conversation: Conversation) -> list[dict[str, Any]]:
     """Return the contents; consecutive ones of a role are one."""
@@ -79,6 +83,8 @@ def _answer(group: Sequence[tuple[MCPToolCall, MCPToolResult]]) -> dict[str, Any
     )
     if call.provider_name is not None:
         response["url"] = ""  # the computer functions' responses must have one
+        if (call.annotation or "").startswith(CONFIRM):
+            response["safety_acknowledgement"] = "true"
     answer: dict[str, Any] = {"name": name, "response": response}
     if call.id and not call.id.startswith("local-"):
         answer["id"] = call.id

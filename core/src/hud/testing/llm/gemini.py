@@ -38,9 +38,27 @@ def parse(body: dict[str, Any], headers: Mapping[str, str], model: str, *, strea
         for function in tool.get("functionDeclarations") or []:
             tools[function["name"]] = function
         tools.update({kind: tool for kind in tool if kind != "functionDeclarations"})
+    _check_mix(tools, _spelled(told.get("toolConfig") or {}), headers, model)
     config = _spelled(told.get("generationConfig") or {})
+    if re.search(r"gemma-[1-3]|gemini-(1|2\.0)", model) and "thinkingConfig" in config:
+        raise ValueError(f"Thinking is not enabled for models/{model}")
     schema = config.get("responseJsonSchema") or config.get("responseSchema")
     return Ask("gemini", model, messages, tools, stream, body, headers, schema=schema)
+
+
+def _check_mix(
+    tools: Mapping[str, Any], config: Mapping[str, Any], headers: Mapping[str, str], model: str
+) -> None:
+    """Refuse the API's own tools beside functions, unless their calls may be shown; Vertex has no such rule."""
+    own = any("name" not in tool for tool in tools.values())
+    functions = any("name" in tool for tool in tools.values())
+    if not (own and functions and "x-goog-api-key" in headers and re.search(r"gemini-([3-9]|\d\d)", model)):
+        return
+    if not config.get("includeServerSideToolInvocations"):
+        raise ValueError(
+            "Please enable tool_config.include_server_side_tool_invocations to use Built-in tools with Function "
+            "calling."
+        )
 
 
 def _spelled(fields: Mapping[str, Any]) -> dict[str, Any]:
