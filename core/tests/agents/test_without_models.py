@@ -367,6 +367,19 @@ def test_an_unknown_agent_is_told_with_what_was_looked_for() -> None:
     assert "human, noop, oracle, replay" in text
     assert "MODULE:NAME" in text
     assert "Did you mean oracle" in text
+    assert "base_url=" in text
+
+
+@pytest.mark.parametrize("name", ["claud-sonnet-4-5", "gtp-5"])
+def test_a_mistyped_model_is_told_with_close_names(name: str) -> None:
+    with pytest.raises(UsageError, match=r"Did you mean (claude-sonnet-4-5|gpt-5)\b"):
+        agent_named(name)
+
+
+def test_a_models_tag_is_taken_for_no_broken_module() -> None:
+    with pytest.raises(UsageError, match=r"no module 'llama3' here or installed.*base_url=") as caught:
+        agent_named("llama3:8b")
+    assert type(caught.value) is UsageError
 
 
 @pytest.mark.parametrize("name", ["claude", "claude-sonnet-4-5"])

@@ -39,18 +39,20 @@ def agent_named(name: str, **config: Any) -> Any:
 
 
 def _unknown(name: str, kinds: dict[str, Any], why: PluginNotInstalledError) -> PluginError | UsageError:
+    from hud.agents.prices import known_models
     from hud.plugins.first_party import DECLARED
 
     if name in DECLARED["agent"] or "pip install" in str(why):
         return why
-    close = get_close_matches(name, [*kinds, *DECLARED["agent"]], 3)
+    close = get_close_matches(name, dict.fromkeys([*kinds, *DECLARED["agent"], *known_models()]), 3)
     hint = f" Did you mean {' or '.join(close)}?" if close else ""
     if name.endswith(".py"):
         hint = f" Did you mean a function of that file? Write {name}:FUNCTION."
     patterns = sorted({pattern for kind in kinds.values() for pattern in kind.models})
     models = f"a model ({', '.join(patterns)})" if patterns else "a model (no installed plugin drives one)"
     return UsageError(
-        f"no agent {name!r}. Looked for a kind ({', '.join(sorted(kinds))}), {models}, and MODULE:NAME.{hint}"
+        f"no agent {name!r}. Looked for a kind ({', '.join(sorted(kinds))}), {models}, and MODULE:NAME.{hint} "
+        "Any other model needs base_url= (a server that speaks Chat Completions) or gateway=True"
     )
 
 
@@ -90,7 +92,9 @@ def _module(place: str, name: str) -> Any:
         except ModuleNotFoundError as exc:
             if exc.name is None or not (place == exc.name or place.startswith(f"{exc.name}.")):
                 raise
-            raise UsageError(f"agent {name!r}: no module {place!r} here or installed") from None
+    raise UsageError(
+        f"agent {name!r}: no module {place!r} here or installed; a model of that name needs base_url= or gateway=True"
+    )
 
 
 def _made(cls: Any, config: dict[str, Any]) -> Any:

@@ -52,6 +52,11 @@ LIST: Mapping[str, Price] = {
 _DATE = re.compile(r"-(\d{8}|\d{4}-\d{2}-\d{2}|latest)$")
 
 
+def known_models() -> list[str]:
+    """Return the names of the models whose price is known, also those of hud.toml."""
+    return sorted({*LIST, *project().prices})
+
+
 def price_of(model: str, overrides: Mapping[str, Price] | None = None) -> Price | None:
     """Return a model's price, or None where it is not known.
 

@@ -49,14 +49,13 @@ def model_lines(pattern: str) -> list[ModelLine]:
     """Return a line for each model with a known price, sorted by name."""
     from fnmatch import fnmatchcase
 
-    from hud.agents.prices import LIST, price_of
+    from hud.agents.prices import known_models, price_of
     from hud.errors import ConfigError, PluginError
     from hud.plugins import current_host
-    from hud.settings import project
 
     registry = current_host().registry
     lines: list[ModelLine] = []
-    for model in sorted({*LIST, *project().prices}):
+    for model in known_models():
         if not fnmatchcase(model, pattern):
             continue
         price = price_of(model)
