@@ -19,7 +19,7 @@ from hud.errors import ConfigError
 from hud.eval import LocalRuntime, Taskset
 from hud.eval.job import Job
 from hud.testing.agent import AgentContract
-from hud.testing.llm import Ask, Call, ModelServer, Turn
+from hud.testing.llm import Ask, Call, Fault, ModelServer, Turn, first
 from hud.testing.llm.background import serving
 from hud.types import AgentStep, Task, ToolStep
 
@@ -191,6 +191,29 @@ async def test_a_program_spends_from_the_jobs_budget_and_is_ended_by_it(
         assert job.budget["spent"]["tokens"] == run.trace.usage.total_tokens <= 1000
         assert (job.budget["cut_short"], job.budget["not_started"]) == (1, 3)
         assert len(server.asks) < 4
+
+
+@pytest.mark.anyio
+async def test_rate_limits_are_waited_for_on_this_side(stand_in: Path, tmp_path: Path) -> None:
+    trouble = first(Fault.of_status(429, retry_after_s=0.2), Fault.of_status(529), Fault.of_status(429))
+    async with ModelServer(Turn("Nothing to do."), faults=trouble) as server:
+        # The stand-in gives up at the first error.
+        agent = create_agent("claude_cli", base_url=server.url, program="/opt/agents/claude")
+        job = await run_with(stand_in, tmp_path, agent, count=3)
+        assert [(run.error, run.answer) for run in job.runs] == [(None, "Nothing to do.")] * 3
+        assert server.statuses == {200: 3, 429: 2, 529: 1}
+
+
+@pytest.mark.anyio
+async def test_an_account_without_money_is_told_at_once(stand_in: Path, tmp_path: Path) -> None:
+    def broke(_: Ask) -> Fault:
+        return Fault.of_status(429, message="You exceeded your current quota: insufficient_quota")
+
+    async with ModelServer(Turn("x"), faults=broke) as server:
+        agent = create_agent("claude_cli", base_url=server.url, program="/opt/agents/claude")
+        job = await run_with(stand_in, tmp_path, agent)
+        assert "429" in (job.runs[0].error or "")
+        assert server.statuses == {429: 1}
 
 
 @pytest.mark.anyio

@@ -6,12 +6,14 @@ import asyncio
 import hmac
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 
+from hud.agents.limiter import OVERLOADED, RATE_LIMITED, limiter_for
+from hud.agents.modelcall import refused
 from hud.agents.reserving import FREE, Reservation
 from hud.agents.routing import Route
 from hud.errors import BudgetExhaustedError
@@ -36,6 +38,9 @@ _HOP = frozenset(
         "proxy-authorization",
     }
 )
+WAITED_FOR = OVERLOADED | {RATE_LIMITED}
+NO_MONEY = "insufficient_quota"
+"""What OpenAI says, as a rate limit, where waiting does not help."""
 LONGEST_BODY = 64 * 1024 * 1024
 
 
@@ -52,7 +57,8 @@ class ModelProxy:
     """Listens on loopback for one rollout and passes requests on to `route`; use it with `async with`.
 
     Only requests that carry `token`, as the key they would send, are passed on. `calls` counts them. With `run` each
-    reserves from the job's budget; `refused` is why one was not passed on.
+    reserves from the job's budget; `refused` is why one was not passed on. Rate limits are waited for here, since the
+    program knows nothing of the other rollouts.
     """
 
     def __init__(self, route: Route, run: Run | None = None) -> None:
@@ -120,9 +126,12 @@ class ModelProxy:
             await writer.drain()
             return True
         self.calls += 1
-        call = None if self.run is None else asked(body, self.route.model)
-        if self.run is None or call is None:
-            await self._pass_on(method, target, headers, body, writer)
+        call = asked(body, self.route.model)
+        request = self._request(method, target, headers, body)
+        if call is None:
+            await self._pass_on(self._sent(request), writer)
+        elif self.run is None:
+            await self._pass_on(self._admitted(request), writer)
         else:
             try:
                 held = await self.run.reserve(**call)
@@ -131,7 +140,7 @@ class ModelProxy:
                 await _refuse(writer, str(error))
                 return False
             with held:
-                await self._pass_on(method, target, headers, body, writer, held)
+                await self._pass_on(self._admitted(request), writer, held)
         return headers.get("connection", "").lower() != "close"
 
     def _knows(self, headers: Mapping[str, str]) -> bool:
@@ -139,16 +148,7 @@ class ModelProxy:
         given = headers.get("x-api-key") or headers.get("x-goog-api-key") or bearer
         return hmac.compare_digest(given.encode(), self.token.encode())
 
-    async def _pass_on(
-        self,
-        method: str,
-        target: str,
-        headers: Mapping[str, str],
-        body: bytes,
-        writer: asyncio.StreamWriter,
-        held: Reservation = FREE,
-    ) -> None:
-        counts = Counts()
+    def _request(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> httpx.Request:
         assert self._client is not None
         base = self.route.base_url.rstrip("/")
         if base.endswith("/v1") and target.startswith("/v1/"):
@@ -158,27 +158,57 @@ class ModelProxy:
         sent["anthropic-version"] = headers.get("anthropic-version", sent.get("anthropic-version", ""))
         if not sent["anthropic-version"]:
             del sent["anthropic-version"]
+        return self._client.build_request(method, base + target, headers=sent, content=body)
+
+    async def _sent(self, request: httpx.Request) -> httpx.Response:
+        assert self._client is not None
+        return await self._client.send(request, stream=True)
+
+    async def _admitted(self, request: httpx.Request) -> httpx.Response:
+        """Send a call of the model when the limiter that all rollouts share says; a rate limit is waited for here."""
+        route = self.route
+        limiter = limiter_for(route.base_url, route.model, route.api_key)
+
+        async def attempt() -> httpx.Response:
+            response = await self._sent(request)
+            received = {name.lower(): value for name, value in response.headers.items()}
+            limiter.observe(received)
+            if response.status_code not in WAITED_FOR:
+                return response
+            text = (await response.aread()).decode(errors="replace")
+            if NO_MONEY in text:
+                return response
+            raise refused(route, response.status_code, text, received)
+
+        return await limiter.call(attempt)
+
+    async def _pass_on(
+        self,
+        answer: Coroutine[Any, Any, httpx.Response],
+        writer: asyncio.StreamWriter,
+        held: Reservation = FREE,
+    ) -> None:
+        counts = Counts()
+        begun = False
         try:
-            async with self._client.stream(method, base + target, headers=sent, content=body) as response:
+            response = await answer
+            try:
                 kept = [
                     f"{name}: {value}" for name, value in response.headers.items() if name.lower() not in _HOP
                 ]
                 lines = [f"HTTP/1.1 {response.status_code} Upstream", *kept, "transfer-encoding: chunked"]
+                begun = True
                 writer.write(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
                 async for part in response.aiter_bytes():
                     counts.look(part)
                     writer.write(b"%x\r\n%b\r\n" % (len(part), part))
                     await writer.drain()
+            finally:
+                await response.aclose()
         except httpx.HTTPError as error:
-            why = f"the provider cannot be reached: {type(error).__name__}"
-            text = json.dumps({"error": {"type": "api_error", "message": why}})
-            if writer.is_closing():
-                return
-            writer.write(
-                f"HTTP/1.1 502 Bad Gateway\r\ncontent-type: application/json\r\ncontent-length: {len(text)}\r\n\r\n"
-                f"{text}".encode()
-            )
-            await writer.drain()
+            if not begun:
+                why = f"the provider cannot be reached: {type(error).__name__}"
+                await _say(writer, "502 Bad Gateway", "api_error", why)
             raise OSError("the provider's answer broke off") from error
         held.settle(
             counts.usage(self.route.model)
@@ -189,10 +219,12 @@ class ModelProxy:
 
 async def _refuse(writer: asyncio.StreamWriter, why: str) -> None:
     """Answer so that no program tries again."""
-    text = json.dumps({"error": {"type": "invalid_request_error", "message": why}}).encode()
-    head = (
-        f"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: {len(text)}\r\n\r\n"
-    )
+    await _say(writer, "400 Bad Request", "invalid_request_error", why)
+
+
+async def _say(writer: asyncio.StreamWriter, status: str, kind: str, why: str) -> None:
+    text = json.dumps({"error": {"type": kind, "message": why}}).encode()
+    head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(text)}\r\n\r\n"
     writer.write(head.encode() + text)
     await writer.drain()
 
