@@ -279,6 +279,20 @@ async def test_token_ids_and_probabilities_are_captured_for_training() -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_compatible_servers_reasoning_is_shown_to_it_again(stream: bool) -> None:
+    turn = Turn("I look.", [Call("lookup", {"q": 1})], reasoning="First I look it up. " * 3)
+    async with ModelServer(script(turn, Turn("ok"))) as server:
+        config = {"base_url": server.openai_url, "stream": stream, "tools": Recorder().tools}
+        run = await run_here(OpenAIChatAgent(config))
+        assert (run.answer, run.error) == ("ok", None)
+        [said] = [m for m in server.asks[1].body["messages"] if m["role"] == "assistant"]
+        assert said["reasoning_content"] == turn.reasoning
+        step = next(step for step in run.trace.steps if isinstance(step, AgentStep))
+        assert step.reasoning == turn.reasoning
+
+
+@pytest.mark.anyio
 async def test_completion_kwargs_and_checkpoint_go_along() -> None:
     async with ModelServer(Turn("ok")) as server:
         options = {

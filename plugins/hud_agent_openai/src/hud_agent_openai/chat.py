@@ -43,6 +43,8 @@ class _Turn:
     model: str = ""
     text: str = ""
     reasoning: str = ""
+    reasoning_field: str = ""
+    """Where the server said it, and reads it again: there is no standard."""
     refusal: str = ""
     finish: str | None = None
     calls: dict[int, dict[str, str]] = field(default_factory=dict)
@@ -136,6 +138,8 @@ class OpenAIChatAgent(OpenAIBase[OpenAIChatConfig]):
             sample=turn.sample,
         )
         native: dict[str, Any] = {"role": "assistant", "content": turn.text or None}
+        if turn.reasoning:
+            native[turn.reasoning_field] = turn.reasoning
         if calls:
             native["tool_calls"] = [_native_call(call) for call in calls]
         return Reply(step, native if turn.text or calls else None)
@@ -235,11 +239,11 @@ def _of_whole(completion: Any) -> _Turn:
     turn = _Turn(
         completion.model,
         message.content or "",
-        getattr(message, "reasoning_content", None) or getattr(message, "reasoning", None) or "",
-        message.refusal or "",
-        choice.finish_reason or "stop",
+        refusal=message.refusal or "",
+        finish=choice.finish_reason or "stop",
         usage=completion.usage,
     )
+    _add_reasoning(turn, message)
     for place, call in enumerate(message.tool_calls or ()):
         turn.calls[place] = {"id": call.id, "name": call.function.name, "arguments": call.function.arguments}
     ids = getattr(choice, "token_ids", None)
@@ -266,7 +270,7 @@ def _add_chunk(turn: _Turn, chunk: Any, request: Request) -> None:
         turn.text += delta.content
         if request.on_text is not None:
             request.on_text(delta.content)
-    turn.reasoning += getattr(delta, "reasoning_content", None) or getattr(delta, "reasoning", None) or ""
+    _add_reasoning(turn, delta)
     turn.refusal += delta.refusal or ""
     for part in delta.tool_calls or ():
         call = turn.calls.setdefault(part.index, {"id": "", "name": "", "arguments": ""})
@@ -276,3 +280,11 @@ def _add_chunk(turn: _Turn, chunk: Any, request: Request) -> None:
             call["arguments"] += part.function.arguments or ""
     if choice.finish_reason is not None:
         turn.finish = choice.finish_reason
+
+
+def _add_reasoning(turn: _Turn, message: Any) -> None:
+    for name in ("reasoning_content", "reasoning"):
+        if isinstance(text := getattr(message, name, None), str) and text:
+            turn.reasoning += text
+            turn.reasoning_field = name
+            return
