@@ -15,6 +15,7 @@ from hud.errors import ConfigError, UsageError
 from hud.testing.agent import AgentContract
 from hud.testing.llm import Ask, Call, Fault, ModelServer, Turn, first, script
 from hud.testing.llm.background import serving
+from hud.testing.llm.http import HttpReply, HttpRequest, HttpServer
 from hud.testing.scripted import results, run_here
 from hud.types import AgentStep, MCPToolResult, Step
 
@@ -262,6 +263,57 @@ async def test_a_context_overflow_is_cut_and_the_prompt_is_cached(cls: Any) -> N
         assert (run.answer, run.error) == ("ok", None)
         assert any(type(step) is Step and "context_cut" in step.extra for step in run.trace.steps)
         assert run.trace.usage.cached_tokens > 0
+
+
+@pytest.mark.anyio
+async def test_an_overflow_is_known_by_what_local_servers_say_of_it() -> None:
+    async def big(_: Any) -> MCPToolResult:
+        return MCPToolResult.of_text("y" * 8000)
+
+    said = "request (9000 tokens) exceeds the available context size (4096 tokens), try increasing it"
+
+    def overflows(ask: Ask) -> Fault | None:
+        return Fault.of_status(400, message=said) if ask.number == 3 else None
+
+    def turn(ask: Ask) -> Turn:
+        return Turn(calls=[Call("big", {})]) if len(ask.results) < 4 else Turn("ok")
+
+    tool = Tool("big", "Says much.", {"type": "object"}, big)
+    async with ModelServer(turn, faults=overflows) as server:
+        policy = ContextPolicy(keep_results=1)
+        run = await run_here(
+            OpenAIChatAgent({"base_url": server.openai_url, "tools": [tool], "context": policy})
+        )
+        assert (run.answer, run.error) == ("ok", None)
+        assert any(type(step) is Step and "context_cut" in step.extra for step in run.trace.steps)
+
+
+@pytest.mark.anyio
+async def test_a_failure_told_with_status_200_is_tried_again() -> None:
+    replies = [
+        {"error": {"code": 502, "message": "the provider behind is down"}},
+        {
+            "id": "c1",
+            "object": "chat.completion",
+            "created": 1,
+            "model": "m",
+            "choices": [
+                {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "ok"}}
+            ],
+        },
+    ]
+
+    async def answer(_: HttpRequest) -> HttpReply:
+        return HttpReply(body=json.dumps(replies.pop(0)).encode())
+
+    server = HttpServer(answer)
+    await server.start()
+    try:
+        agent = OpenAIChatAgent({"base_url": f"{server.url}/v1", "stream": False})
+        run = await run_here(agent)
+        assert (run.answer, run.error, replies) == ("ok", None, [])
+    finally:
+        await server.close()
 
 
 @pytest.mark.anyio

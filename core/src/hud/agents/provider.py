@@ -25,6 +25,7 @@ _OVERFLOWS = (
     "prompt is too long",
     "context window",
     "context length",
+    "context size",
     "context_length_exceeded",
     "maximum number of tokens allowed",
     "input is too long",

@@ -108,7 +108,11 @@ class OpenAIChatAgent(OpenAIBase[OpenAIChatConfig]):
         ):  # ids and probabilities come whole in an unstreamed reply
             raw = await client.chat.completions.with_raw_response.create(**body, stream=False)
             self.observe(raw.headers)
-            return _of_whole(raw.parse())
+            whole = raw.parse()
+            if not whole.choices:  # some servers report what failed behind them with status 200
+                said = getattr(whole, "error", None) or "no reason given"
+                raise ProviderError(f"{self.config.model}: no completion: {said}", status=200, retryable=True)
+            return _of_whole(whole)
         stream = await client.chat.completions.create(
             **body, stream=True, stream_options={"include_usage": True}
         )
