@@ -14,7 +14,7 @@ from hud.errors import ConfigError, ContextOverflowError, ProviderError
 from hud.eval.limits import Limits
 from hud.eval.options import Options
 from hud.testing.scripted import Scripted, results, run_here, said
-from hud.types import AgentStep, MCPToolResult, Step, SubagentStep, Usage
+from hud.types import AgentStep, MCPToolResult, Step, SubagentStep, ToolStep, Usage
 
 pytestmark = pytest.mark.anyio
 ANY = {"type": "object", "properties": {"n": {"type": "integer"}}, "additionalProperties": False}
@@ -189,6 +189,38 @@ async def test_a_long_result_is_shown_with_head_and_tail() -> None:
 
 def context_cuts(run: Any) -> list[dict[str, Any]]:
     return [s.extra["context_cut"] for s in run.trace.steps if type(s) is Step and "context_cut" in s.extra]
+
+
+async def test_a_results_length_is_a_setting() -> None:
+    async def long(_: Mapping[str, Any]) -> MCPToolResult:
+        return MCPToolResult.of_text("a" * 900 + "END")
+
+    agent = Scripted(
+        said(None, ("long", {})), said("x"), tools=[tool("long", long)], max_tool_result_chars=200
+    )
+    [(_, _, text)] = results(await run_here(agent))
+    assert len(text) < 300
+    assert text.endswith("END")
+    assert "left out" in text
+
+
+async def test_no_more_images_are_shown_again_than_configured() -> None:
+    picture = {"type": "image", "data": "QUJD", "mimeType": "image/png"}
+    shown: list[int] = []
+
+    async def look(_: Mapping[str, Any]) -> MCPToolResult:
+        return MCPToolResult([dict(picture)])
+
+    def turn(request: Request) -> AgentStep:
+        shown.append(str(request.conversation.entries).count("'image'"))
+        return said(None, ("look", {})) if len(shown) < 6 else said("done")
+
+    agent = Scripted(turn, tools=[tool("look", look)], max_tool_result_images=2)
+    run = await run_here(agent, [{"role": "user", "content": [{"type": "text", "text": "see"}, picture]}])
+    assert (run.answer, run.error) == ("done", None)
+    assert shown == [1, 2, 3, 3, 3, 3]  # the prompt's own stays
+    assert sum(cut["images_dropped"] for cut in context_cuts(run)) == 3
+    assert all(step.result.content == [picture] for step in run.trace.steps if isinstance(step, ToolStep))
 
 
 async def test_the_conversation_is_cut_by_the_stated_policy_and_the_trace_says_so() -> None:

@@ -82,19 +82,20 @@ async def fit(
     def left() -> float:
         return conversation.estimate() * scale
 
-    cut.images = _drop_images(conversation.entries, policy.keep_images)
+    cut.images = drop_images(conversation.entries, policy.keep_images)
     if left() > goal:
         cut.results = _elide_results(conversation.entries, policy.keep_results, policy.elide_to)
     if left() > goal and policy.summarise:
         cut.summarised = await _summarise(conversation, policy.keep_turns, summarise)
     if left() > goal and force:
         cut.results += _elide_results(conversation.entries, 0, policy.elide_to)
-        cut.images += _drop_images(conversation.entries, 0)
+        cut.images += drop_images(conversation.entries, 0)
     cut.after_tokens = int(left())
     return cut or None
 
 
-def _drop_images(entries: list[Entry], keep: int) -> int:
+def drop_images(entries: list[Entry], keep: int) -> int:
+    """Drop all images but the last `keep` and those of the first message; return how many."""
     dropped = 0
     for entry in reversed(entries[1:]):
         for blocks in _block_lists(entry):

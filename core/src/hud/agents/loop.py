@@ -13,11 +13,19 @@ from pydantic import Field, field_validator
 from typing_extensions import TypeVar
 
 from hud.agents.base import Agent
-from hud.agents.context import SUMMARY_REQUEST, ContextPolicy, Cut, fit
-from hud.agents.conversation import Conversation, ModelEntry, Reply, Request, ToolEntry, UserEntry
+from hud.agents.context import SUMMARY_REQUEST, ContextPolicy, Cut, drop_images, fit
+from hud.agents.conversation import (
+    IMAGE_TOKENS,
+    Conversation,
+    ModelEntry,
+    Reply,
+    Request,
+    ToolEntry,
+    UserEntry,
+)
 from hud.agents.reserving import FREE
 from hud.agents.respond import wants_more
-from hud.agents.toolset import Toolset, capability_tools, custom_tools
+from hud.agents.toolset import SHOWN_CHARS, Toolset, capability_tools, custom_tools
 from hud.agents.types import AgentConfig
 from hud.errors import ContextOverflowError, LimitError, ProviderError
 from hud.types.messages import MCPToolCall, MCPToolResult
@@ -45,7 +53,9 @@ class ToolAgentConfig(AgentConfig):
     bound of its own), `max_total_tokens` and `max_cost_usd` what one rollout may use. `stop_on` ends the rollout at a
     turn that was cut at its token limit, or at a call that is no valid JSON, where the model otherwise may go on.
     `auto_respond` lets a model decide, where this one stops, whether it should go on; True takes this same model, a
-    name another. `context_window` is in tokens, None as the plugin knows it. `on_text` is told of text as it comes.
+    name another. `context_window` is in tokens, None as the plugin knows it. `max_tool_result_chars` bounds the text of
+    one result, `max_tool_result_images` how many of the latest images the model is shown again (None: as `context`
+    says). `on_text` is told of text as it comes.
     """
 
     auto_respond: bool | str = False
@@ -59,6 +69,8 @@ class ToolAgentConfig(AgentConfig):
     stream: bool = True
     context: ContextPolicy = ContextPolicy()
     context_window: int | None = Field(default=None, ge=1000)
+    max_tool_result_chars: int = Field(default=SHOWN_CHARS, ge=100)
+    max_tool_result_images: int | None = Field(default=None, ge=0)
     base_url: str | None = None
     api_key: str | None = Field(default=None, exclude=True, repr=False)
     hosted_tools: list[Any] = Field(default_factory=list, exclude=True)
@@ -148,7 +160,9 @@ class Rollout:
         self.run = run
         self.config: ToolAgentConfig = agent.config
         self.conversation: Conversation = Conversation()
-        self.toolset: Toolset = Toolset(timeout_s=self.config.tool_timeout_seconds)
+        self.toolset: Toolset = Toolset(
+            timeout_s=self.config.tool_timeout_seconds, shown_chars=self.config.max_tool_result_chars
+        )
         self.steps: int = 0
         self.tokens: int = 0
         self.cost_usd: float | None = 0.0
@@ -223,6 +237,7 @@ class Rollout:
         """Take one turn, cutting the conversation where it does not fit."""
         self.steps += 1
         window = self.agent.window_tokens()
+        self._hold_images(window)
         if window is not None:
             await self._fit(window, force=False)
         for _ in range(3):
@@ -297,6 +312,18 @@ class Rollout:
         self._counted, self._counted_at = cut.after_tokens, len(self.conversation.entries)
         self.run.record(Step(source="system", extra={"context_cut": _as_extra(cut, window)}))
         return True
+
+    def _hold_images(self, window: int | None) -> None:
+        """Drop the images beyond the number that the configuration allows."""
+        most = self.config.max_tool_result_images
+        if most is None:
+            return
+        before = self._estimate()
+        if dropped := drop_images(self.conversation.entries, most):
+            # What the provider counts of the next turn says how much that saved.
+            cut = Cut(before, max(0, before - dropped * IMAGE_TOKENS), images=dropped)
+            self._counted, self._counted_at = cut.after_tokens, len(self.conversation.entries)
+            self.run.record(Step(source="system", extra={"context_cut": _as_extra(cut, window)}))
 
     async def _call(self, calls: Sequence[MCPToolCall]) -> None:
         def report(call: MCPToolCall, result: MCPToolResult, started: float, ended: float) -> None:
@@ -404,7 +431,7 @@ def _fill_empty(conversation: Conversation) -> None:
         conversation.say(NO_PROMPT)
 
 
-def _as_extra(cut: Cut, window: int) -> dict[str, Any]:
+def _as_extra(cut: Cut, window: int | None) -> dict[str, Any]:
     return {
         "window": window,
         "before_tokens": cut.before_tokens,

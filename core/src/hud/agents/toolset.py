@@ -23,18 +23,21 @@ logger = logging.getLogger("hud.agents")
 AT_ONCE = 16
 """How many calls of one turn run at the same time."""
 SHOWN_CHARS = 64 * 1024
-"""How much text of one result the model is shown: head and tail."""
+"""How much text of one result the model is shown where nothing else is configured: head and tail."""
 
 
 class Toolset:
     """The tools a model may call, by the names the provider will see.
 
-    `timeout_s` bounds calls of tools that bring no bound of their own.
+    `timeout_s` bounds calls of tools that bring no bound of their own, `shown_chars` the text of one result.
     """
 
-    def __init__(self, tools: Sequence[Tool] = (), *, timeout_s: float | None = None) -> None:
+    def __init__(
+        self, tools: Sequence[Tool] = (), *, timeout_s: float | None = None, shown_chars: int = SHOWN_CHARS
+    ) -> None:
         self.by_name: dict[str, Tool] = {}
         self.timeout_s = timeout_s
+        self.shown_chars = shown_chars
         for tool in tools:
             self.add(tool)
 
@@ -131,7 +134,7 @@ class Toolset:
             logger.debug("tool %s raised", call.name, exc_info=True)
             return _error(call, f"{call.name} failed: {type(error).__name__}: {error}")
         result.call_id = call.id
-        return shortened(result)
+        return shortened(result, self.shown_chars)
 
     async def close(self) -> None:
         """Close every tool that wants it, whatever the others do; bounded."""
