@@ -16,6 +16,47 @@ IMAGE_TOKENS = 1500
 Block: TypeAlias = dict[str, Any]
 
 
+IMAGE_KINDS = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
+"""The images that models are shown."""
+
+
+def readable(blocks: Iterable[Block], *, documents: bool = False) -> list[Block]:
+    """Return MCP content as any provider can be shown it: text and images, and a note of what is neither.
+
+    With `documents` the texts of resources stay resources. Blocks in a provider's own form are left as they are.
+    """
+    return [_readable(block, documents=documents) for block in blocks]
+
+
+def _readable(block: Block, *, documents: bool) -> Block:
+    kind = block.get("type")
+    if kind == "image" and "data" in block:
+        mime = str(block.get("mimeType") or "image/png")
+        return block if mime in IMAGE_KINDS else _note(f"an image of type {mime}, which cannot be shown")
+    if kind == "audio" and "data" in block:
+        return _note(f"audio of type {block.get('mimeType')}, which cannot be heard")
+    if kind == "resource_link":
+        more = [str(block[key]) for key in ("mimeType", "description") if block.get(key)]
+        return _note(": ".join(["a resource", str(block.get("uri")), *more]))
+    if kind != "resource":
+        return block
+    resource = block.get("resource") or {}
+    if "blob" in resource:
+        mime = str(resource.get("mimeType"))
+        if mime in IMAGE_KINDS:
+            return {"type": "image", "data": resource["blob"], "mimeType": mime}
+        return _note(f"a resource of type {mime}, which cannot be shown: {resource.get('uri')}")
+    return (
+        block
+        if documents
+        else {"type": "text", "text": f"{resource.get('uri')}:\n{resource.get('text', '')}"}
+    )
+
+
+def _note(text: str) -> Block:
+    return {"type": "text", "text": f"[{text}]"}
+
+
 @dataclass(slots=True)
 class UserEntry:
     """What the user said, as MCP content blocks."""
@@ -59,7 +100,7 @@ class Conversation:
             elif message.role == "assistant":
                 entries.append(ModelEntry(AgentStep(content=message.text, done=False)))
             else:
-                entries.append(UserEntry(list(message.blocks)))
+                entries.append(UserEntry(readable(message.blocks, documents=True)))
         return cls("\n\n".join(systems), entries)
 
     def say(self, text: str) -> None:

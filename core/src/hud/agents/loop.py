@@ -22,6 +22,7 @@ from hud.agents.conversation import (
     Request,
     ToolEntry,
     UserEntry,
+    readable,
 )
 from hud.agents.reserving import FREE
 from hud.agents.respond import wants_more
@@ -332,7 +333,7 @@ class Rollout:
         results = await self.toolset.run(calls, report)
         # Copies: what is cut from the conversation later stays whole in the trace.
         kept = [
-            (call, MCPToolResult(list(r.content), r.isError, r.structuredContent, r.call_id))
+            (call, MCPToolResult(readable(r.content), r.isError, r.structuredContent, r.call_id))
             for call, r in results
         ]
         self.conversation.entries.append(ToolEntry(kept))

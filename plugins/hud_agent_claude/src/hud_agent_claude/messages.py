@@ -11,7 +11,6 @@ from hud.types.messages import MCPToolResult
 CACHED_TURNS = 2
 """How many of the latest user messages end with a cache breakpoint; one more ends the system prompt."""
 _EPHEMERAL = {"type": "ephemeral"}
-_IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 
 
 def render(
@@ -83,8 +82,6 @@ def _image(block: Mapping[str, Any]) -> dict[str, Any]:
     if "source" in block:
         return dict(block)
     kind = str(block.get("mimeType") or "image/png")
-    if kind not in _IMAGES:
-        return {"type": "text", "text": f"[an image of type {kind}, which cannot be shown]"}
     return {"type": "image", "source": {"type": "base64", "media_type": kind, "data": block["data"]}}
 
 
