@@ -210,6 +210,25 @@ async def test_text_is_told_as_it_streams() -> None:
     assert "".join(heard) == "a long answer " * 10
 
 
+@pytest.mark.anyio
+async def test_the_model_that_says_go_on_is_found_at_construction(monkeypatch: pytest.MonkeyPatch) -> None:
+    with no_keys(monkeypatch):
+        monkeypatch.delenv("GEMINI_API_KEY", raising=False)
+        monkeypatch.delenv("GOOGLE_API_KEY", raising=False)
+        with pytest.raises(ConfigError, match="GEMINI_API_KEY"):
+            create_agent("claude-sonnet-4-5", api_key="k", auto_respond="gemini-2.5-flash")
+
+    def turn(ask: Ask) -> Turn:
+        if ask.model == "claude-haiku-4-5":
+            return Turn("STOP" if "All done" in ask.prompt else "CONTINUE")
+        return Turn("All done." if "CONTINUE" in ask.last.text else "Shall I?")
+
+    async with ModelServer(turn, key="the-key") as server:
+        config = {"base_url": server.url, "api_key": "the-key", "auto_respond": "claude-haiku-4-5"}
+        run = await run_here(ClaudeAgent(config))
+        assert (run.answer, run.error) == ("All done.", None)
+
+
 def test_without_a_key_it_says_what_to_set_at_construction(monkeypatch: pytest.MonkeyPatch) -> None:
     with no_keys(monkeypatch):
         with pytest.raises(ConfigError, match=r"ANTHROPIC_API_KEY.*HUD_API_KEY"):

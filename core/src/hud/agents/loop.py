@@ -25,7 +25,7 @@ from hud.agents.conversation import (
     readable,
 )
 from hud.agents.reserving import FREE
-from hud.agents.respond import wants_more
+from hud.agents.respond import other_responder, wants_more
 from hud.agents.toolset import SHOWN_CHARS, Toolset, capability_tools, custom_tools
 from hud.agents.types import AgentConfig
 from hud.errors import ContextOverflowError, LimitError, ProviderError
@@ -104,12 +104,12 @@ class ToolAgent(Agent[ConfigT], Generic[ConfigT]):
         self.prepare()
 
     def prepare(self) -> None:
-        """Check what can be checked before a rollout: the configuration, the route to the model.
+        """Check what can be checked before a rollout: the configuration, the routes to the models.
 
         Raises:
             ConfigError: it cannot work; says what to set.
         """
-        _ = self.config
+        self.responder: ToolAgent[Any] | None = other_responder(self)
 
     def with_config(self, overrides: Mapping[str, Any]) -> Any:
         """Return a copy with `overrides`, prepared anew."""

@@ -22,14 +22,13 @@ SHOWN_CHARS = 4000
 
 async def wants_more(agent: ToolAgent[Any], run: Run, conversation: Conversation) -> bool:
     """Ask the configured model; a failure to ask means stop, and is recorded."""
-    chosen = agent.config.auto_respond
+    asked = agent if agent.responder is None else agent.responder
     said = run.trace.content if isinstance(run.trace.content, str) else ""
     task = next((_text(entry) for entry in conversation.entries if isinstance(entry, UserEntry)), "")
     question = (
         f"The task:\n{task[:SHOWN_CHARS]}\n\nThe agent says:\n{said[-SHOWN_CHARS:]}\n\nSTOP or CONTINUE?"
     )
     try:
-        asked = agent if chosen is True else _other(str(chosen), agent)
         from hud.agents.loop import reserve
 
         with await reserve(run, asked, len(question + INSTRUCTIONS) // 4) as held:
@@ -50,12 +49,22 @@ async def wants_more(agent: ToolAgent[Any], run: Run, conversation: Conversation
     return "CONTINUE" in (step.content or "").upper() and "STOP" not in (step.content or "").upper()
 
 
-def _other(model: str, agent: ToolAgent[Any]) -> ToolAgent[Any]:
+def other_responder(agent: ToolAgent[Any]) -> ToolAgent[Any] | None:
+    """Return the agent of the model that `auto_respond` names; None where it is the agent's own.
+
+    Raises:
+        HudError: no such model, or nothing can serve it.
+    """
+    config = agent.config
+    if isinstance(config.auto_respond, bool):
+        return None
     from hud.agents.create import create_agent
 
-    # A server of one's own serves this model too; a provider's own key is found by its name.
-    options = {} if agent.config.base_url is None else {"base_url": agent.config.base_url}
-    made: ToolAgent[Any] = create_agent(model, **options)
+    # A server of one's own, and a gateway, serve this model too; a provider's own key is found by its name.
+    options: dict[str, Any] = {"gateway": True} if config.gateway else {}
+    if config.base_url is not None:
+        options = {"base_url": config.base_url, "api_key": config.api_key}
+    made: ToolAgent[Any] = create_agent(config.auto_respond, **options)
     return made
 
 
