@@ -23,7 +23,7 @@ from hud.plugins.hookspecs import hookimpl
 from hud.store.folder import jobs_folder
 from hud.store.reader import JobFile
 from hud.testing import isolated_host
-from hud.types import AgentStep, Task
+from hud.types import AgentStep, MCPToolCall, MCPToolResult, Task, ToolStep
 
 pytestmark = pytest.mark.anyio
 
@@ -205,17 +205,35 @@ async def test_what_an_agent_records_is_kept_whatever_it_is(place: Any) -> None:
         def __repr__(self) -> str:
             return "<odd>"
 
+    class Mute:
+        def __repr__(self) -> str:
+            raise RuntimeError("no name")
+
     async def records(run: Run) -> str:
         circle: list[Any] = []
         circle.append(circle)
+        deep: list[Any] = []
+        for _ in range(3000):
+            deep = [deep]
         run.record(AgentStep(extra={"nan": float("nan"), "set": {1}, "odd": Odd(), "surrogate": "\ud800"}))
-        run.record(AgentStep(raw={"deep": [[[1.5, float("inf")]]]}))
-        return "3"
+        run.record(AgentStep(raw={"deep": [[[1.5, float("inf")]]], "huge": 10**5000, "long": "x" * 5000}))
+        run.record(AgentStep(raw={"circle": circle}))
+        run.record(AgentStep(raw={"deep": deep}))
+        run.record(AgentStep(raw={"mute": Mute()}))
+        run.record(
+            ToolStep(call=MCPToolCall(name="\udcff"), result=MCPToolResult([]), error="no file \udcff")
+        )
+        if run.slug == "row-1":
+            raise OSError("no file \udcff")
+        return "3\udcff"
 
-    job = await Taskset("t", rows()).run(records, runtime=place)
-    kept = Job.load(job.id).runs[0]
-    assert kept.reward == 1.0
-    assert "odd" in str(kept.trace.steps)
+    job = await Taskset("t", rows(2)).run(records, runtime=place)
+    assert job.ended_because is None
+    assert job.path is not None
+    for kept in Job.load(job.path).runs:
+        assert len([step for step in kept.trace.steps if step.source != "task"]) == 6
+        assert "odd" in str(kept.trace.steps)
+        json.dumps(kept.trace.model_dump(mode="json"), ensure_ascii=False).encode()
 
 
 KILLED = """

@@ -6,8 +6,10 @@ import base64
 import binascii
 import hashlib
 import json
+import re
 import zlib
 from collections.abc import Callable, Mapping
+from math import isfinite
 from typing import Any
 
 from hud.values import Value, plain, shallow
@@ -17,6 +19,14 @@ LONG = 4096
 
 SMALL = 1024
 """Bytes below which a block is kept as it is."""
+
+DEEPEST = 50
+"""Values within values, where not all can be kept as they are."""
+
+MOST_BITS = 8192
+"""Of a whole number; Python reads and writes decimal digits up to 4,300."""
+
+MOST_DESCRIBED = 1000
 
 REFERENCE = '"$blob"'
 
@@ -33,34 +43,57 @@ def json_text(record: Mapping[str, Any]) -> str:
     """Return a record as compact JSON, whatever an agent put into it."""
     try:
         text = _ENCODER.encode(record)
-    except (
-        ValueError,
-        TypeError,
-    ):  # a NaN, a circular value, a key of another type: kept as text, never lost
-        text = json.dumps(_finite(plain(record)), separators=(",", ":"), ensure_ascii=False, default=_foreign)
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+    except (ValueError, TypeError, RecursionError):
+        # A NaN, a circular or endlessly nested value, a key of another type: kept as text, never lost.
+        text = _ENCODER.encode(bounded(record))
+    return encodable(text, "\\\\u")
+
+
+def encodable(text: str, escape: str = "\\u") -> str:
+    """Return `text` with half surrogates, which stand for bytes that are no text, spelt out."""
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return re.sub("[\ud800-\udfff]", lambda half: f"{escape}{ord(half[0]):04x}", text)
+    return text
 
 
 def _foreign(value: Any) -> Any:
     if isinstance(value, Value):
         return shallow(value)  # the encoder asks again for what is within
     known = plain(value)
-    return known if known is not value else repr(value)
+    return known if known is not value else _described(value)
+
+
+def _described(value: Any) -> str:
+    try:
+        return repr(value)[:MOST_DESCRIBED]
+    except Exception:  # noqa: BLE001 - an author's own repr, or one of a value that is nested too deep
+        return f"<{type(value).__name__}>"
 
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=_foreign)
 
 
-def _finite(value: Any, depth: int = 0) -> Any:
-    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
-        return repr(value)
-    if depth > 50:
-        return repr(value)[:200]
-    if isinstance(value, dict):
-        return {str(key): _finite(item, depth + 1) for key, item in value.items()}
+def bounded(value: Any, depth: int = 0) -> Any:
+    """Return `value` as JSON's types; what they cannot say, or lies deeper than they are read, as text."""
+    if value is None or isinstance(value, (str, bool)):
+        return value
+    if isinstance(value, int):
+        return value if value.bit_length() <= MOST_BITS else hex(value)
+    if isinstance(value, float):
+        return value if isfinite(value) else repr(value)
+    if depth > DEEPEST:
+        return _described(value)
+    if isinstance(value, Value):
+        return bounded(shallow(value), depth)
+    if isinstance(value, Mapping):
+        return {str(key): bounded(item, depth + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(item, depth + 1) for item in value]
-    return value
+        return [bounded(item, depth + 1) for item in value]
+    return bounded(_foreign(value), depth + 1)
 
 
 def is_heavy(text: str) -> bool:

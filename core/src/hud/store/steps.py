@@ -7,6 +7,7 @@ from dataclasses import fields
 from functools import cache
 from typing import Any
 
+from hud.store.payload import encodable
 from hud.types.messages import read
 from hud.types.trace import Step
 
@@ -44,12 +45,12 @@ def step_columns(record: Mapping[str, Any]) -> tuple[Any, ...]:
     name = read(call, "name") if call is not None else record.get("model")
     return (
         str(record.get("kind", "step")),
-        None if name is None else str(name),
+        None if name is None else encodable(str(name)),
         _number(record.get("started_at")),
         _number(record.get("ended_at")),
         tokens,
         _number(cost),
-        None if error is None else str(error)[:ERROR_SHOWN],
+        None if error is None else encodable(str(error)[:ERROR_SHOWN]),
     )
 
 

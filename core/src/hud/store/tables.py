@@ -112,7 +112,7 @@ class JobTables:
             "INSERT INTO job (id, name, started_at, ended_at, record) VALUES (?, ?, ?, ?, ?)",
             (
                 job_id,
-                str(kept.get("name", "")),
+                _column(kept.get("name")),
                 float(kept.get("started_at") or time.time()),
                 kept.get("ended_at"),
                 payload.json_text(kept),
@@ -277,16 +277,16 @@ class JobTables:
         reward, cost = kept.get("reward"), usage.get("cost_usd")
         return (
             int(kept.get("index") or 0),
-            str(kept.get("group_id") or ""),
-            str(kept.get("slug") or ""),
-            str((kept.get("task") or {}).get("env", "")),
-            str(kept.get("agent") or ""),
+            _column(kept.get("group_id")),
+            _column(kept.get("slug")),
+            _column((kept.get("task") or {}).get("env")),
+            _column(kept.get("agent")),
             state,
             attempt,
             None if reward is None else float(reward),
             kept.get("status"),
             kept.get("stop_reason"),
-            failure.get("message"),
+            _column(failure["message"]) if "message" in failure else None,
             failure.get("kind"),
             float(kept.get("started_at") or time.time()),
             float(ended_at) if ended_at else (time.time() if state == "finished" else None),
@@ -355,7 +355,11 @@ class JobTables:
         if masked != line:
             record = json.loads(masked)
         if payload.is_heavy(masked):
-            masked = payload.json_text(payload.outline(json.loads(masked), self._keep, self._clean))
+            try:
+                outlined = payload.outline(json.loads(masked), self._keep, self._clean)
+            except RecursionError:
+                outlined = payload.outline(payload.bounded(json.loads(masked)), self._keep, self._clean)
+            masked = payload.json_text(outlined)
         return record, masked
 
     def _screen(self, kind: str, record: Mapping[str, Any]) -> tuple[Mapping[str, Any], str | None]:
@@ -391,6 +395,10 @@ class JobTables:
                 (key, mime, int(packed), zlib.compress(data) if packed else data),
             )
         return key
+
+
+def _column(value: Any) -> str:
+    return payload.encodable(str(value or ""))
 
 
 def _is_utf8(data: bytes) -> bool:
