@@ -13,7 +13,7 @@ from hud.environment import Environment
 from hud.eval import LocalRuntime, Taskset
 from hud.runtime.secrets import child_environment
 from hud.store.reader import JobFile
-from hud.store.redact import secret_values
+from hud.store.redact import clean_json, redactor, secret_values
 
 
 def test_a_projects_patterns_and_variables_reach_no_job_file(
@@ -53,3 +53,37 @@ def test_the_key_of_a_tracing_backend_is_a_secret() -> None:
     environment = {"OTEL_EXPORTER_OTLP_TRACES_HEADERS": "authorization=Bearer%20collector-key-1,x-team=evals"}
     assert secret_values(environment) == {"Bearer collector-key-1", "collector-key-1"}
     assert child_environment(base=environment).keys().isdisjoint(environment)
+
+
+@pytest.mark.parametrize("before", ["\n", "a\r\n", "\t", "\x1b", "\x1b[1m", "é", " ", "=", ""], ids=repr)
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "sk-ant-api03-abcdefghijklmnopqrstuvwxyz",
+        "ghp_abcdefghijklmnopqrstuvwxyz0123456789",
+        "AKIAABCDEFGHIJKLMNOP",
+        "eyJabcdefghijkl.abcdefghijkl.abcdefghijkl",
+    ],
+)
+def test_a_key_is_known_behind_whatever_is_escaped_in_json(before: str, secret: str) -> None:
+    mask = redactor([])
+    for ascii_alone in (True, False):
+        assert secret not in mask(json.dumps({"text": f"{before}{secret}\n"}, ensure_ascii=ascii_alone))
+    assert secret not in mask(f"{before}{secret}\n")
+    assert mask('"a disk-usage-of-every-mounted-volume"') == '"a disk-usage-of-every-mounted-volume"'
+
+
+def test_what_is_masked_is_json_still() -> None:
+    mask = redactor(["17644000"], ["acme:.*"], ["pin"])
+    record = {
+        "key": 'begins\n-----BEGIN RSA PRIVATE KEY-----\nMII"abc\\',
+        "after": [1, "acme: 1", {"acme: 2": "acme: 3"}, 17644000, 2176440001.5, None],
+        "pin": "acme: 4",
+        "last": "kept",
+    }
+    assert json.loads(clean_json(json.dumps(record), mask)) == {
+        "key": "begins\n[redacted]",
+        "after": [1, "[redacted]", {"[redacted]": "[redacted]"}, "[redacted]", 2176440001.5, None],
+        "pin": "[redacted]",
+        "last": "kept",
+    }

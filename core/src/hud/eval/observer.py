@@ -17,7 +17,7 @@ from hud.eval.record import run_record, started_record
 from hud.eval.sinkfeed import SinkFeed
 from hud.plugins.events import JobFinished, JobStarted, OpenSink, Redact, RolloutFinished, RolloutStarted
 from hud.store.payload import json_text
-from hud.store.redact import project_redactor
+from hud.store.redact import clean_json, project_redactor
 from hud.values import plain
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ class Observer:
         kept = record if self._redact is None else self._redact(kind, record)
         if kept is None:
             return None
-        cleaned: dict[str, Any] = json.loads(self._mask(json_text(kept)))
+        cleaned: dict[str, Any] = json.loads(clean_json(json_text(kept), self._mask))
         return cleaned
 
     async def _close_sinks(self) -> None:

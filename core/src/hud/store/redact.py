@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 from urllib.parse import unquote
 
 MASK = "[redacted]"
@@ -14,17 +15,21 @@ SHORTEST = 8
 _SECRET_NAME = re.compile(
     r"(?:^|_)(?:API_?KEY|KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)(?:_|$)", re.IGNORECASE
 )
+_EDGE = r"(?:(?<![A-Za-z0-9_])|(?<=\\[bfnrt])|(?<=\\u[0-9a-fA-F]{4})|(?<=[\[0-9;]m))"
+"""Where a word begins in a JSON text: also behind an escape (a line break is written with an n) and a colour's m."""
 _PATTERNS = {
-    "-----BEGIN ": r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|$)",
-    "sk-": r"\bsk-(?:ant-|proj-|or-)?[A-Za-z0-9_-]{20,}",
-    "AIza": r"\bAIza[0-9A-Za-z_-]{35}",
-    "AKIA": r"\bAKIA[0-9A-Z]{16}\b",
-    "ASIA": r"\bASIA[0-9A-Z]{16}\b",
-    "gh": r"\bgh[pousr]_[A-Za-z0-9]{36,}",
-    "github_pat_": r"\bgithub_pat_[A-Za-z0-9_]{22,}",
-    "hf_": r"\bhf_[A-Za-z0-9]{30,}",
-    "xox": r"\bxox[abprs]-[A-Za-z0-9-]{10,}",
-    "eyJ": r"\beyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}",
+    # A key that was cut off goes to the end of its string.
+    "-----BEGIN ": r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----"
+    r'(?:[^"\\]|\\.?)*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|(?=")|\Z)',
+    "sk-": _EDGE + r"sk-(?:ant-|proj-|or-)?[A-Za-z0-9_-]{20,}",
+    "AIza": _EDGE + r"AIza[0-9A-Za-z_-]{35}",
+    "AKIA": _EDGE + r"AKIA[0-9A-Z]{16}\b",
+    "ASIA": _EDGE + r"ASIA[0-9A-Z]{16}\b",
+    "gh": _EDGE + r"gh[pousr]_[A-Za-z0-9]{36,}",
+    "github_pat_": _EDGE + r"github_pat_[A-Za-z0-9_]{22,}",
+    "hf_": _EDGE + r"hf_[A-Za-z0-9]{30,}",
+    "xox": _EDGE + r"xox[abprs]-[A-Za-z0-9-]{10,}",
+    "eyJ": _EDGE + r"eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}",
 }
 """Forms of provider keys, private keys and web tokens, as their issuers publish them, by what they begin with."""
 
@@ -105,3 +110,50 @@ def redactor(
         return fields.sub(rf'\1"{MASK}"', text) if fields else text
 
     return mask
+
+
+def clean_json(text: str, mask: Callable[[str], str]) -> str:
+    """Return a JSON text without secrets that is still JSON.
+
+    Where a pattern runs on beyond the string it began in, or a number holds a secret's digits, what is masked is each
+    value by itself.
+    """
+    import json
+
+    from hud.store.payload import json_text
+
+    masked = mask(text)
+    if masked == text or _is_json(masked):
+        return masked
+    return json_text(_cleaned(json.loads(text), mask))
+
+
+def _is_json(text: str) -> bool:
+    import json
+
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _cleaned(value: Any, mask: Callable[[str], str]) -> Any:
+    import json
+
+    if isinstance(value, dict) and len(value) > 1:
+        parts = [_cleaned({key: item}, mask) for key, item in value.items()]
+        return {key: item for part in parts for key, item in part.items()}
+    if isinstance(value, list) and len(value) > 1:
+        return [_cleaned(item, mask) for item in value]
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    masked = mask(text)
+    if _is_json(masked):
+        return json.loads(masked)
+    if isinstance(value, dict):
+        return {mask(key): _cleaned(item, mask) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_cleaned(item, mask) for item in value]
+    if isinstance(value, str):
+        return mask(value)
+    return MASK if masked == MASK else value

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from hud.store import files, payload
+from hud.store.redact import clean_json
 from hud.store.steps import step_columns, step_record
 from hud.types.messages import read
 from hud.values import plain
@@ -201,7 +202,7 @@ class JobTables:
             kept = {
                 name: {**state, "files": self._screened_files(state["files"])} for name, state in kept.items()
             }
-        text = self._mask(payload.json_text(kept))
+        text = clean_json(payload.json_text(kept), self._mask)
         self._db.execute(
             "INSERT OR REPLACE INTO state (run_id, data) VALUES (?, ?)",
             (run_id, zlib.compress(text.encode(), 1)),
@@ -351,7 +352,7 @@ class JobTables:
         return [self._screened(record, line) for record, line in found]
 
     def _screened(self, record: Mapping[str, Any], line: str) -> tuple[Mapping[str, Any], str]:
-        masked = self._mask(line)
+        masked = clean_json(line, self._mask)
         if masked != line:
             record = json.loads(masked)
         if payload.is_heavy(masked):
