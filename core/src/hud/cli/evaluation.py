@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from contextlib import aclosing, redirect_stdout
+from contextlib import aclosing, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
@@ -19,8 +19,9 @@ from hud.cli.progress import progress_for
 from hud.cli.resuming import count_done, kept_request
 from hud.cli.table import closing_table, number
 from hud.cli.tally import Tally
-from hud.cli.terminal import json_text, safe
+from hud.cli.terminal import Screened, json_text, safe
 from hud.store.lock import is_locked
+from hud.store.redact import clean_json, project_redactor
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -46,8 +47,10 @@ def run(request: EvalRequest) -> int:
 
         return debug(prepare(request))
     results = sys.stdout
+    # And what ends up in a terminal's or a service's log is to hold no known secret.
+    messages = None if sys.stderr is None else Screened(sys.stderr, project_redactor())
     # What a module or an agent prints is not a result.
-    with redirect_stdout(sys.stderr):
+    with redirect_stderr(messages), redirect_stdout(messages):
         prepared = prepare(request)
         if not request.dry_run:
             return asyncio.run(_to_the_end(prepared, results, announcement))
@@ -129,6 +132,7 @@ class Evaluation:
             count_done(self.tally, request.resume, request.only)
         asks = request.agent == "human"
         self.progress = progress_for(self.tally, every_run=request.verbosity > 0, asks=asks)
+        self._mask = project_redactor()
         self.failed_agents = 0
         self.misuses = 0
         """Rollouts that could not work as asked (an oracle without a solution), graded or not."""
@@ -189,7 +193,7 @@ class Evaluation:
     def _print_run(self, run: Run) -> None:
         from hud.eval.job import run_line
 
-        line = json_text(run_line(run))
+        line = clean_json(json_text(run_line(run)), self._mask)
         if self.request.output == "json":
             self._lines.append((run.index, line))
         else:
@@ -213,14 +217,18 @@ class Evaluation:
         job, request = self.job, self.request
         if request.output == "json":
             dump = {**job.model_dump(runs=False), **self._notes, "interrupted": interrupted}
-            head = json_text(dump).removesuffix("}")
+            head = clean_json(json_text(dump), self._mask).removesuffix("}")
             if request.resume is not None and job.path is not None:
                 self._list_all(job.path)
             runs = ", ".join(line for _, line in sorted(self._lines))
             print(f'{head}, "runs": [{runs}]}}', file=self.results, flush=True)
         elif self.tally.done:
             table = closing_table(job.summary(), group=request.group, seconds=job.elapsed_seconds)
-            print(safe(table), file=sys.stderr if request.output == "jsonl" else self.results, flush=True)
+            print(
+                safe(self._mask(table)),
+                file=sys.stderr if request.output == "jsonl" else self.results,
+                flush=True,
+            )
         if self.failed_agents:
             click.echo(
                 f"the agent failed in {self.failed_agents} of the graded rollouts; their rewards count",

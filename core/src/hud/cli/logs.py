@@ -19,8 +19,11 @@ def logs(run: str, lines: int | None) -> None:
 
     RUN is a rollout's id, or the beginning of one; `hud eval -v` shows them, and `--json` has them as trace_id.
     """
+    from hud.store.redact import project_redactor
+
     path = find_log(run)
-    text = path.read_text(encoding="utf-8", errors="replace")
+    # One that is still written has its secrets.
+    text = project_redactor()(path.read_text(encoding="utf-8", errors="replace"))
     if lines is not None:
         text = "".join(text.splitlines(keepends=True)[-lines:])
     click.echo(safe(text) if is_terminal(sys.stdout) else text, nl=False)

@@ -6,7 +6,8 @@ import json
 import os
 import re
 import sys
-from typing import IO, Any, ClassVar
+from collections.abc import Callable, Iterable
+from typing import IO, Any, ClassVar, TextIO
 
 _PICTURES = {code: chr(0x2400 + code) for code in range(32) if code not in (9, 10)}
 _PICTURES |= {127: "\u2421"} | dict.fromkeys(range(0x80, 0xA0), "\ufffd")
@@ -31,6 +32,27 @@ def json_text(value: Any) -> str:
     """Return JSON that is safe to print too: letters of any script as they are, control characters escaped."""
     text = json.dumps(value, ensure_ascii=False)
     return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text) if _UNSAFE.search(text) else text
+
+
+class Screened:
+    """A text stream that takes secrets out of each text written to it; in all else the stream it was made of."""
+
+    def __init__(self, stream: TextIO, mask: Callable[[str], str]) -> None:
+        self._stream = stream
+        self._mask = mask
+
+    def write(self, text: str) -> int:
+        """Write `text` without secrets."""
+        self._stream.write(self._mask(text))
+        return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write each of `lines`."""
+        for line in lines:
+            self.write(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def one_line(text: object, width: int) -> str:

@@ -44,6 +44,8 @@ def main(owner: str, how: str, *files: str) -> None:
                 write_ends(Path(file))
     asyncio.run(reap(owner=owner, remote=False, within_s=REAP_S))
     _remove_folders(owner)
+    for file in files:
+        clean_logs(Path(file))
     # What its rollouts' processes made: they are owners of their own, and have ended with it by now.
     asyncio.run(reap(remote=False, within_s=REAP_S))
 
@@ -94,6 +96,17 @@ def write_ends(file: Path) -> None:
         writer.job(end)
     finally:
         asyncio.run(writer.close())
+
+
+def clean_logs(file: Path) -> None:
+    """Take secrets out of what the environments of a job printed that did not come to its end."""
+    from hud.store.redact import clean_file, project_redactor
+
+    with contextlib.suppress(HudError, OSError):
+        mask = project_redactor(file.absolute().parents[2])  # the folder with .hud/jobs
+        for log in file.with_suffix(".logs").glob("*.log"):
+            with contextlib.suppress(OSError):
+                clean_file(log, mask)
 
 
 def _ended(job: JobFile, run_id: str, bound: float | None) -> dict[str, Any]:

@@ -205,9 +205,9 @@ class Scheduler:
         finally:
             if timer is not None:
                 timer.cancel()
-            self._logs.close()
             self._close_purse()
             self.job.ended_at = time.time()
+            await self._logs.close()
         if self._broken is not None:
             raise self._broken
 

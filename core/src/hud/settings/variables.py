@@ -93,6 +93,13 @@ def variable(
     return None
 
 
+def all_variables(
+    *, environ: Mapping[str, str] | None = None, folder: Path | None = None, home: Path | None = None
+) -> list[Mapping[str, str]]:
+    """Return every place `variable` looks in, the first one first."""
+    return [source for _, source in _sources(environ, folder, home)]
+
+
 _read: dict[str, tuple[tuple[int, int], dict[str, str]]] = {}
 
 

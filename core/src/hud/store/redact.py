@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 MASK = "[redacted]"
 SHORTEST = 8
 """Characters a value must have to be searched for; shorter ones would hide ordinary words."""
+
+PART_BYTES = 4 * 1024 * 1024
 
 _SECRET_NAME = re.compile(
     r"(?:^|_)(?:API_?KEY|KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)(?:_|$)", re.IGNORECASE
@@ -59,12 +64,19 @@ def _header_values(environment: Mapping[str, str]) -> set[str]:
     return found
 
 
-def project_redactor() -> Callable[[str], str]:
-    """Return the redactor of this process: variables named like secrets, and [redact] of the project's hud.toml."""
-    from hud.settings import project
+def project_redactor(folder: Path | None = None) -> Callable[[str], str]:
+    """Return the redactor of this process: variables named like secrets, also of `.env`, and [redact] of hud.toml.
 
-    table = project().redact
-    return redactor(secret_values(names=table.env), table.patterns, table.keys)
+    The project is that of `folder`, by default of the working folder.
+    """
+    from hud.settings import project
+    from hud.settings.variables import all_variables
+
+    table = project(folder).redact
+    secrets: set[str] = set()
+    for variables in all_variables(folder=folder):
+        secrets |= secret_values(variables, names=table.env)
+    return redactor(secrets, table.patterns, table.keys)
 
 
 def _without(text: str, beginning: str, form: re.Pattern[str]) -> str:
@@ -126,6 +138,27 @@ def clean_json(text: str, mask: Callable[[str], str]) -> str:
     if masked == text or _is_json(masked):
         return masked
     return json_text(_cleaned(json.loads(text), mask))
+
+
+def clean_file(path: Path, mask: Callable[[str], str]) -> None:
+    """Take secrets out of a file of lines, in place; one without any is not touched.
+
+    Raises:
+        OSError: it cannot be read or written.
+    """
+    with path.open("r+b") as file, tempfile.SpooledTemporaryFile(PART_BYTES) as cleaned:
+        found = False
+        while part := file.read(PART_BYTES):
+            part += file.readline(PART_BYTES)
+            text = part.decode("utf-8", "surrogateescape")
+            masked = mask(text)
+            found = found or masked != text
+            cleaned.write(masked.encode("utf-8", "surrogateescape"))
+        if found:
+            cleaned.seek(0)
+            file.seek(0)
+            shutil.copyfileobj(cleaned, file)
+            file.truncate()
 
 
 def _is_json(text: str) -> bool:
