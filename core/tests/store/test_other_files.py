@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import sqlite3
 import subprocess
 import sys
@@ -267,6 +268,26 @@ async def test_a_job_on_a_network_file_system_is_written_elsewhere_and_moved(
             assert len(file.finished()) == 1 + goes_on
     told = capsys.readouterr().err
     assert told.count("network file system (nfs4)") == 1, "said once"
+
+
+async def test_a_job_that_cannot_be_fetched_from_a_network_file_system_stays_what_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = tmp_path / "shared disk"
+    shared.mkdir()
+    await written(shared, 3)
+    table = mounts(tmp_path, "nfs4")
+    monkeypatch.setattr("hud.store.folder.network_type", lambda folder: network_type(folder, table))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, before[1]))
+    try:
+        with pytest.raises(StoreError):
+            JobWriter(shared, "abc")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list((tmp_path / "state" / "hud" / "jobs").iterdir()), (
+        "half a file would be taken for the latest"
+    )
 
 
 async def test_a_job_that_cannot_be_moved_stays_and_is_found(

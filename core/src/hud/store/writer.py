@@ -56,7 +56,8 @@ class JobWriter:
         self._lock = FileLock(self.path)
         try:
             if self.path != self._home and self._home.exists() and not self.path.exists():
-                shutil.copyfile(self._home, self.path)  # a job that goes on
+                with whole_file(self.path) as part:  # a job that goes on
+                    shutil.copyfile(self._home, part)
             self._db = open_for_writing(self.path)
         except BaseException:
             self._lock.release()
