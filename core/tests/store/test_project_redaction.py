@@ -14,6 +14,7 @@ from hud.eval import LocalRuntime, Taskset
 from hud.runtime.secrets import child_environment
 from hud.store.reader import JobFile
 from hud.store.redact import clean_json, redactor, secret_values
+from hud.types import Task
 
 
 def test_a_projects_patterns_and_variables_reach_no_job_file(
@@ -47,6 +48,29 @@ def test_a_projects_patterns_and_variables_reach_no_job_file(
     assert "123456" not in written
     assert "4711" not in written
     assert "sesame" not in written
+
+
+def test_a_secret_given_to_an_environment_by_value_reaches_no_job_file(tmp_path: Path) -> None:
+    (tmp_path / "env.py").write_text(
+        "import os\nfrom hud.environment import Environment\nenv = Environment('sky')\n"
+        "@env.template()\nasync def say():\n    yield os.environ['DB_PASSWORD']\n    yield 1.0\n"
+    )
+
+    async def repeats(run: Any) -> str:
+        assert run.prompt_text == "from-the-vault"
+        return str(run.prompt_text)
+
+    rows = Taskset("sky", [Task(env="sky", id="say")])
+    runtime = LocalRuntime(
+        tmp_path / "env.py", env_vars={"DB_PASSWORD": "from-the-vault", "MODE": "in-the-open"}
+    )
+    job = asyncio.run(rows.run(repeats, runtime=runtime, jobs_dir=tmp_path))
+    assert job.reward == 1.0
+    assert job.path is not None
+    with JobFile(job.path) as file:
+        written = json.dumps(list(file.records()))
+    assert "from-the-vault" not in written
+    assert "[redacted]" in written
 
 
 def test_the_key_of_a_tracing_backend_is_a_secret() -> None:

@@ -13,6 +13,7 @@ import anyio
 from hud.errors import ConfigError, RuntimeStartError, UnsupportedConfigError
 from hud.runtime.contract import Features, Runtime
 from hud.runtime.shielding import shielded
+from hud.store.redact import hide_values_of
 from hud.types import RuntimeConfig, Task
 from hud_runtime_docker import archive, bundle, container, manifest
 from hud_runtime_docker.compose import ComposeProjects
@@ -78,6 +79,7 @@ class DockerRuntime:
         self.bind_mounts = tuple(bind_mounts)
         self.runtime_config = runtime_config or RuntimeConfig()
         self.env_vars = dict(env_vars or {})
+        hide_values_of(self.env_vars)
         self.distributions = None if distributions is None else tuple(distributions)
         self.workspaces: Workspaces = workspaces
         self.engine = engine if isinstance(engine, Engine) else Engine(engine)

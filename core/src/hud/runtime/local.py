@@ -19,7 +19,7 @@ from hud.runtime.importing import forbid_while_importing
 from hud.runtime.output import OUTPUT
 from hud.runtime.process import ZygoteGoneError, with_output
 from hud.runtime.project import resolved_source
-from hud.runtime.secrets import child_environment
+from hud.runtime.secrets import child_environment, given_variables
 from hud.runtime.shielding import shielded
 
 if TYPE_CHECKING:
@@ -69,9 +69,7 @@ class LocalRuntime:
         self.ready_timeout = ready_timeout
         self.view = view
         self.keep = keep
-        self.env_vars: dict[str, str] | tuple[str, ...] = (
-            dict(env_vars) if isinstance(env_vars, Mapping) else tuple(env_vars)
-        )
+        self.env_vars: dict[str, str] | tuple[str, ...] = given_variables(env_vars)
         self.transport = transport
         self._told: set[str] = set()
         self._held: Any = None

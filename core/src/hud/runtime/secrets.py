@@ -51,6 +51,17 @@ def is_withheld(name: str) -> bool:
     return name in PROVIDER_KEYS or name.startswith(_SECRET_PREFIXES)
 
 
+def given_variables(env_vars: Iterable[str] | Mapping[str, str]) -> dict[str, str] | tuple[str, ...]:
+    """Return what a runtime was given to pass on: names, or names and values. Secrets among the values are hidden."""
+    if not isinstance(env_vars, Mapping):
+        return tuple(env_vars)
+    from hud.store.redact import hide_values_of
+
+    given = {str(name): str(value) for name, value in env_vars.items()}
+    hide_values_of(given)
+    return given
+
+
 def child_environment(
     env_vars: Iterable[str] | Mapping[str, str] = (), *, base: Mapping[str, str] | None = None
 ) -> dict[str, str]:

@@ -21,7 +21,7 @@ from hud.runtime.contract import Features, Runtime
 from hud.runtime.importing import forbid_while_importing
 from hud.runtime.output import OUTPUT
 from hud.runtime.project import resolved_source
-from hud.runtime.secrets import child_environment
+from hud.runtime.secrets import child_environment, given_variables
 from hud.runtime.shielding import shielded
 
 if TYPE_CHECKING:
@@ -66,9 +66,7 @@ class SubprocessRuntime:
         self.source = source
         self.env = env
         self.ready_timeout = ready_timeout
-        self.env_vars: dict[str, str] | tuple[str, ...] = (
-            dict(env_vars) if isinstance(env_vars, Mapping) else tuple(env_vars)
-        )
+        self.env_vars: dict[str, str] | tuple[str, ...] = given_variables(env_vars)
 
     def __repr__(self) -> str:
         return f"SubprocessRuntime({str(self.source)!r})"

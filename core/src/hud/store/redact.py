@@ -64,6 +64,22 @@ def _header_values(environment: Mapping[str, str]) -> set[str]:
     return found
 
 
+_told: set[str] = set()
+"""What `hide_values_of` was told, as it looks in JSON."""
+
+
+def hide_values_of(variables: Mapping[str, str]) -> None:
+    """Have every redactor of this process hide, from now on, the values of variables named like secrets."""
+    for secret in secret_values(variables):
+        _told.update(_in_json(secret))
+
+
+def _in_json(secret: str) -> set[str]:
+    import json
+
+    return {secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
+
+
 def project_redactor(folder: Path | None = None) -> Callable[[str], str]:
     """Return the redactor of this process: variables named like secrets, also of `.env`, and [redact] of hud.toml.
 
@@ -103,7 +119,7 @@ def redactor(
 
     literal: set[str] = set()
     for secret in secrets:
-        literal |= {secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
+        literal |= _in_json(secret)
     longest_first = sorted(literal, key=len, reverse=True)
     known = [(beginning, re.compile(pattern, re.DOTALL)) for beginning, pattern in _PATTERNS.items()]
     own = [re.compile(pattern) for pattern in patterns]
@@ -112,7 +128,7 @@ def redactor(
     fields = re.compile(rf'("(?:{named})"\s*:\s*){value}', re.IGNORECASE) if named else None
 
     def mask(text: str) -> str:
-        for secret in longest_first:
+        for secret in (*longest_first, *_told) if _told else longest_first:
             if secret in text:
                 text = text.replace(secret, MASK)
         for beginning, form in known:
