@@ -72,6 +72,10 @@ async def test_a_secret_in_any_place_is_kept_nowhere(
         small = base64.b64encode(b"\x89PNG" + secrets["blob"].encode()).decode()
         blocks += [{"type": "image", "data": data, "mimeType": "image/png"} for data in (picture, small)]
         blocks.append({"type": "resource", "uri": f"data:text/plain;base64,{small}"})
+        blocks.append(
+            {"type": "resource", "resource": {"uri": "a:b", "mimeType": "image/png", "blob": small}}
+        )
+        run.record(AgentStep(raw={"parts": [{"inline_data": {"mime_type": "image/png", "data": picture}}]}))
         run.record(ToolStep(call=call, result=MCPToolResult(blocks), error=secrets["error"]))
         if run.args["word"] == "raise":
             raise ValueError(f"{secrets['error']} {secrets['traceback']}")

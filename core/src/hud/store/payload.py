@@ -28,6 +28,10 @@ MOST_BITS = 8192
 
 MOST_DESCRIBED = 1000
 
+_ENCODED = ("data", "blob")
+_MIME = ("mimeType", "media_type", "mime_type")
+"""What holds base64, and what says of which kind, in MCP's messages and in those of providers."""
+
 REFERENCE = '"$blob"'
 
 Keep = Callable[[bytes, str], bytes]
@@ -98,7 +102,13 @@ def bounded(value: Any, depth: int = 0) -> Any:
 
 def is_heavy(text: str) -> bool:
     """Whether a record's JSON may hold what is kept aside or encoded, or looks as if it did."""
-    return len(text) >= LONG or REFERENCE in text or '"data":"' in text or ";base64," in text
+    return (
+        len(text) >= LONG
+        or REFERENCE in text
+        or '"data":"' in text
+        or '"blob":"' in text
+        or ";base64," in text
+    )
 
 
 def outline(value: Any, keep: Keep, clean: Clean) -> Any:
@@ -108,10 +118,10 @@ def outline(value: Any, keep: Keep, clean: Clean) -> Any:
     if isinstance(value, list):
         return [outline(item, keep, clean) for item in value]
     if isinstance(value, dict):
-        mime = value.get("mimeType") or value.get("media_type")
+        mime = next((value[name] for name in _MIME if value.get(name)), None)
         found = {
             key: _outlined(item, keep, clean, mime)
-            if key == "data" and isinstance(item, str) and isinstance(mime, str)
+            if key in _ENCODED and isinstance(item, str) and isinstance(mime, str)
             else outline(item, keep, clean)
             for key, item in value.items()
         }
