@@ -14,6 +14,7 @@ import pytest
 
 from hud.agents import create_agent
 from hud.eval import LocalRuntime, Taskset
+from hud.eval.budget import shown
 from hud.eval.job import Job
 from hud.eval.regrade import regrade
 from hud.testing.llm import Ask, ModelServer, Turn
@@ -171,6 +172,10 @@ async def test_the_program_drains_says_so_and_goes_on(source: Path, monkeypatch:
         assert set(ungraded) <= {"BudgetExhaustedError"}, "work whose judge could not be paid any more"
         assert len(ungraded) < 3
         assert "ended early: the budget of $1.00, 3,000 tokens is used up" in done.stderr
+        page = await asyncio.to_thread(hud, "jobs", told["job_id"])
+        spent = told["budget"]["spent"]
+        dollars = shown("usd", spent["usd"])
+        assert f"  budget: {dollars} of $1.00, {spent['tokens']:,} tokens of 3,000 tokens\n" in page.stdout
         assert f"{12 - told['run_count']} were not started" in done.stderr
         rest = await asyncio.to_thread(
             hud, "eval", "--resume", told["job_id"], "--budget", "1m tokens", "--json"

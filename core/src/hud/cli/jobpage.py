@@ -97,9 +97,19 @@ def _head(line: JobLine, record: Mapping[str, Any], style: Style) -> Iterator[st
     )
     budget = record.get("budget")
     if isinstance(budget, Mapping) and budget:
-        yield f"  budget: {style('; '.join(f'{key} {_short(value)}' for key, value in budget.items()))}"
+        yield f"  budget: {style(_budget_line(budget))}"
     if line.state in ("interrupted", "ended early") and line.by_command:
         yield f"  go on with it: hud eval --resume {line.id[:8]}"
+
+
+def _budget_line(budget: Mapping[str, Any]) -> str:
+    """Return what was allowed, and what of that is spent."""
+    from hud.eval.budget import shown
+
+    limit, spent = budget.get("limit") or {}, budget.get("spent") or {}
+    return ", ".join(
+        f"{shown(name, spent.get(name) or 0)} of {shown(name, most)}" for name, most in limit.items() if most
+    )
 
 
 def _error_lines(errors: list[dict[str, Any]], style: Style) -> Iterator[str]:
