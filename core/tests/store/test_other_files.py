@@ -290,6 +290,70 @@ async def test_a_job_that_cannot_be_fetched_from_a_network_file_system_stays_wha
     )
 
 
+AWAY = """
+import sys
+from pathlib import Path
+
+import hud.store.folder
+from hud.cli.main import main
+from hud.store.filesystem import network_type
+
+table = Path(sys.argv.pop(1))
+hud.store.folder.network_type = lambda folder: network_type(folder, table)
+sys.exit(main())
+"""
+
+AGENT = """
+import os
+
+async def works(run):
+    if "DIES" in os.environ and run.args["n"] == 2:
+        os.kill(os.getpid(), 9)
+    return "x"
+"""
+
+ENV = """
+from hud.environment import Environment
+
+env = Environment("talks")
+
+@env.template()
+async def say(n: int):
+    print("said", n, flush=True)
+    yield "x"
+    yield 1.0
+
+TASKS = [say(n=n) for n in range(3)]
+"""
+
+
+@pytest.mark.timeout(60)
+def test_a_job_that_was_killed_on_a_network_file_system_ends_up_there_with_its_logs(tmp_path: Path) -> None:
+    shared = tmp_path / "shared disk"
+    shared.mkdir()
+    (shared / "away.py").write_text(AWAY)
+    (shared / "agents.py").write_text(AGENT)
+    (shared / "env.py").write_text(ENV)
+    state = tmp_path / "state" / "hud" / "jobs"
+
+    def hud(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "away.py", str(mounts(tmp_path, "nfs4")), *words]
+        environ = {**os.environ, "PYTHONPATH": str(shared), "XDG_STATE_HOME": str(tmp_path / "state"), **more}
+        return subprocess.run(command, cwd=shared, env=environ, capture_output=True, text=True, check=False)
+
+    killed = hud("eval", "env.py", "agents:works", "--max-concurrent", "1", DIES="1")
+    assert killed.returncode == -9, killed.stderr
+    path = next(state.glob("*.db"))
+    assert not list((shared / ".hud" / "jobs").iterdir())
+    done = hud("eval", "--resume", path.stem[:8])
+    assert done.returncode == 0, done.stderr
+    assert not list(state.iterdir())
+    job = Job.load(shared / ".hud" / "jobs" / path.name)
+    assert [run.reward for run in job.runs] == [1.0] * 3
+    logs = (shared / ".hud" / "jobs" / path.stem).with_suffix(".logs")
+    assert {log.read_text() for log in logs.iterdir()} == {"said 0\n", "said 1\n", "said 2\n"}
+
+
 async def test_a_job_that_cannot_be_moved_stays_and_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

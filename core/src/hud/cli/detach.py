@@ -67,7 +67,11 @@ def detach(request: EvalRequest, args: Sequence[str]) -> int:
     begun: dict[str, Any] = json.loads(line)
     path = Path(begun["path"])
     kept = path.with_suffix(OUTPUT)
-    output.replace(kept)  # it goes on there: a file that is open does not mind its name
+    # It goes on there: a file that is open does not mind its name.
+    try:
+        output.replace(kept)
+    except OSError:  # another disk: the job belongs here, and is written elsewhere
+        kept = output.replace(output.with_name(kept.name))
     child.returncode = (
         0  # from now on it is nobody's child; without this, its object warns that it still runs
     )

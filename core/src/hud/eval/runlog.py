@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from hud.runtime.output import OUTPUT
 from hud.runtime.placing import PLACED_FOR, PlacedFor
+from hud.store.finding import LOGS
 
 if TYPE_CHECKING:
     from hud.eval.job import Job
@@ -84,7 +85,7 @@ class RunLogs:
 
     def _folder(self) -> Path | None:
         if self._made is None and self._job.path is not None:
-            folder = self._job.path.with_suffix(".logs").absolute()
+            folder = self._job.path.with_suffix(LOGS).absolute()
             # A log that cannot be kept is no reason for a rollout not to run.
             with contextlib.suppress(OSError):
                 folder.mkdir(exist_ok=True)

@@ -401,9 +401,9 @@ class JobSession:
 
     def _open_writer(self, redact: Any) -> JobWriter | None:
         if self._resumes and self.job.path is not None:
-            from hud.store.writer import JobWriter
+            from hud.store.writer import writing_on
 
-            return JobWriter(self.job.path.parent, self.job.path.stem, redact=redact)
+            return writing_on(self.job.path, redact=redact)
         if self._jobs_dir is False:
             return None
         from hud.store.folder import jobs_folder

@@ -9,6 +9,8 @@ from hud.errors import StoreError
 from hud.store.folder import search_folders
 
 SUFFIX = ".db"
+LOGS = ".logs"
+"""The suffix of the folder beside a job's file that has what environments printed."""
 LINES = ".jsonl"
 """The suffix of an export, and of job files of before."""
 

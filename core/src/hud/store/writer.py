@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from hud.errors import StoreError
+from hud.store.finding import LOGS
 from hud.store.folder import local_folder
 from hud.store.lines import whole_file
 from hud.store.lock import FileLock
@@ -37,6 +38,20 @@ LATER_S = 0.5
 
 What ends sooner is written once, with its end.
 """
+
+
+def writing_on(path: Path, *, redact: Redactor | None = None) -> JobWriter:
+    """Return a writer that goes on with a job's file, and brings it to where it belongs, if that is elsewhere.
+
+    Raises:
+        StoreError: it cannot be written on.
+    """
+    from hud.store.reader import JobFile
+
+    with JobFile(path) as file:
+        home = Path(file.job().get("belongs_in") or path.parent)
+    is_away = home.is_dir() and local_folder(home) / path.name == path.absolute()
+    return JobWriter(home if is_away else path.parent, path.stem, redact=redact)
 
 
 class JobWriter:
@@ -83,6 +98,8 @@ class JobWriter:
 
     def job(self, record: Mapping[str, Any]) -> None:
         """Write the job's own record: what was asked for, or, at its end (with `ended_at`), how it ended."""
+        if self.path != self._home:
+            record = {**record, "belongs_in": str(self._home.parent.absolute())}
         self._put(lambda: self._tables.job(record))
 
     def note(self, kind: str, record: Mapping[str, Any]) -> None:
@@ -271,6 +288,10 @@ class JobWriter:
         except StoreError as exc:
             logger.warning("the job stays in %s: %s", self.path, exc)
             return
+        logs = self.path.with_suffix(LOGS)
+        with contextlib.suppress(OSError):  # those that stay are found too
+            shutil.copytree(logs, self._home.with_suffix(LOGS), dirs_exist_ok=True)
+            shutil.rmtree(logs)
         self.path.unlink()
         self.path = self._home
 
