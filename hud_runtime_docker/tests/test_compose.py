@@ -255,6 +255,10 @@ async def test_what_cannot_be_a_project_is_refused_before_anything_is_made(
     socket = "/var/run/docker.sock:/var/run/docker.sock"
     with pytest.raises(ConfigError, match="engine's socket"):
         await refused(engine, {"services": {"main": {"image": "acme", "volumes": [socket]}}})
+    with pytest.raises(ConfigError, match="engine's socket"):
+        await refused(engine, {"services": {"main": {"image": "acme", "volumes": ["/var/run:/host"]}}})
+    with pytest.raises(ConfigError, match="'main' is privileged"):
+        await refused(engine, {"services": {"main": {"image": "acme", "privileged": True}}})
     with pytest.raises(ConfigError, match=r"(?i)unsupported|additional propert"):
         await refused(engine, {"services": {"main": {"image": "acme", "imagee": "acme"}}})
     config = RuntimeConfig(compose=ComposeProject({"services": {}}, service_access=True))

@@ -14,6 +14,7 @@ from hud.runtime.contract import Runtime
 from hud.types import RuntimeConfig, RuntimeGPU, RuntimeLimits, RuntimeResources, Task
 from hud.wire.client import connect
 from hud_runtime_docker.engine import Engine
+from hud_runtime_docker.options import DockerBindMount
 from hud_runtime_docker.runtime import DockerRuntime
 
 pytestmark = [
@@ -145,6 +146,61 @@ async def test_asking_for_too_much_creates_nothing(engine: Engine, serving_image
 def test_options_it_does_not_know_are_named() -> None:
     with pytest.raises(ConfigError, match=r"--privileged.*supported: --add-host"):
         DockerRuntime("image", run_args=["--privileged"])
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        (["--gpus", "many"], "--gpus 'many'; write all, a count, or device=0,1"),
+        (["--add-host", "side"], "--add-host 'side'; write it as NAME:ADDRESS"),
+        (["--ulimit", "nofile"], "--ulimit 'nofile'; write it as nofile=1024:4096"),
+    ],
+)
+async def test_an_option_that_cannot_be_read_says_how_to_write_it(
+    engine: Engine, serving_image: str, written: list[str], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        async with DockerRuntime(serving_image, engine=engine, run_args=written)(Task("boxed", "where")):
+            pass
+
+
+def test_no_mount_holds_the_engine_s_socket(tmp_path: Path) -> None:
+    (tmp_path / "docker.sock").touch()
+    (tmp_path / "link").symlink_to(tmp_path)
+    (tmp_path / "beside").mkdir()
+    here = f"unix://{tmp_path}/docker.sock"
+    for source in (
+        "/var/run",
+        "/",
+        "/run/docker.sock",
+        tmp_path,
+        tmp_path / "link",
+        tmp_path / "docker.sock",
+    ):
+        with pytest.raises(ConfigError, match="engine's socket is never given"):
+            DockerRuntime("image", engine=here, run_args=["--volume", f"{source}:/mnt"])
+        with pytest.raises(ConfigError, match="engine's socket is never given"):
+            DockerRuntime("image", engine=here, bind_mounts=[DockerBindMount(str(source), "/mnt")])
+    DockerRuntime("image", engine=here, run_args=["--volume", f"{tmp_path}/beside:/mnt", "-v", "named:/data"])
+
+
+async def test_a_read_only_container_serves_behind_its_token(
+    engine: Engine, serving_image: str, source: Path
+) -> None:
+    task = Task("boxed", "where")
+    words = ["--read-only", "--tmpfs", "/tmp"]
+    async with DockerRuntime(serving_image, engine=engine, run_args=words)(task) as runtime:
+        assert (await engine.call("inspect_container", runtime.params["container"]))["HostConfig"][
+            "ReadonlyRootfs"
+        ]
+        assert await graded(runtime, task, "right") == 1.0
+        with pytest.raises(HudError, match="-32001"):
+            async with connect(Runtime(runtime.url)):
+                pass
+    with pytest.raises(ConfigError, match=r"--read-only.*hud build"):
+        async with DockerRuntime(serving_image, engine=engine, source=source, run_args=words)(task):
+            pass
+    assert await left_over(engine) == []
 
 
 @pytest.mark.parametrize("after_s", [0.0, 0.05, 0.15, 0.3, 0.6])

@@ -72,7 +72,7 @@ class ComposeProjects:
         key = repr(project)
         async with self._turn:  # holds: a project is read and built once
             if key not in self._known:
-                document = await anyio.to_thread.run_sync(compose_file.read, project)
+                document = await anyio.to_thread.run_sync(compose_file.read, project, self._engine.base_url)
                 if document.built():
                     await self._build(document)
                 self._known[key] = document

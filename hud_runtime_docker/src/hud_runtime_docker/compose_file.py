@@ -15,6 +15,7 @@ from typing import Any
 
 from hud.errors import ConfigError, UnsupportedConfigError
 from hud.types import ComposeProject
+from hud_runtime_docker.options import refuse_engine_socket
 
 MAIN = "main"
 READ_S = 60
@@ -69,8 +70,8 @@ def tool() -> tuple[str, ...]:
     )
 
 
-def read(project: ComposeProject) -> Document:
-    """Have the tool read a project. Blocks.
+def read(project: ComposeProject, engine_url: str = "") -> Document:
+    """Have the tool read a project for the engine at `engine_url`. Blocks.
 
     Raises:
         ConfigError: the tool refuses it, with the tool's own words; there is no service `main`; or it asks for what an
@@ -98,7 +99,7 @@ def read(project: ComposeProject) -> Document:
         raise ConfigError(f"compose project in {root}: {done.stderr.strip()[-2000:]}")
     content = yaml.safe_load(done.stdout)
     document = Document(content, root, hashlib.sha256(f"{root}\0{done.stdout}".encode()).hexdigest())
-    _check(document)
+    _check(document, engine_url)
     return document
 
 
@@ -121,7 +122,7 @@ def environment(engine_url: str | None) -> dict[str, str]:
     return known
 
 
-def _check(document: Document) -> None:
+def _check(document: Document, engine_url: str) -> None:
     services = document.content.get("services") or {}
     if MAIN not in services:
         raise ConfigError(
@@ -130,10 +131,15 @@ def _check(document: Document) -> None:
         )
     for name, service in services.items():
         for volume in service.get("volumes") or ():
-            if "docker.sock" in str(volume):
-                raise ConfigError(
-                    f"compose service {name!r} mounts the engine's socket, which is never given to an environment"
-                )
+            source = volume.get("source") if isinstance(volume, Mapping) else str(volume).partition(":")[0]
+            refuse_engine_socket(
+                str(source or ""), f"compose service {name!r}, volume {source!r}", engine_url
+            )
+    if services[MAIN].get("privileged"):
+        raise ConfigError(
+            f"compose service {MAIN!r} is privileged: what serves an agent is not; give it the devices or capabilities "
+            "it needs (devices, cap_add)"
+        )
 
 
 def private(document: Document, labels: Mapping[str, str], main: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn
 
 from hud.errors import ConfigError, UnsupportedConfigError
@@ -23,10 +25,27 @@ class DockerBindMount(Value):
     read_only: bool = True
 
     def __post_init__(self) -> None:
-        if "docker.sock" in self.source:
-            raise ConfigError(
-                f"bind mount {self.source!r}: the engine's socket is never given to an environment"
-            )
+        refuse_engine_socket(self.source, f"bind mount {self.source!r}")
+
+
+def refuse_engine_socket(source: str, what: str, engine_url: str = "") -> None:
+    """Refuse to mount an engine's socket, or a folder that holds one: it would give away the machine.
+
+    Raises:
+        ConfigError: `source` is one, or holds one; begins with `what`.
+    """
+    if not source.startswith("/"):
+        return  # a volume's name, or a path that the engine refuses by itself
+    sockets = [*_SOCKETS, engine_url.removeprefix("unix://")]
+    real = os.path.realpath(source)
+    if Path(source).name in _SOCKET_NAMES or any(
+        Path(os.path.realpath(path)).is_relative_to(real) for path in sockets if path.startswith("/")
+    ):
+        raise ConfigError(f"{what}: the engine's socket is never given to an environment")
+
+
+_SOCKETS = ("/var/run/docker.sock", "/run/podman/podman.sock", "/run/containerd/containerd.sock")
+_SOCKET_NAMES = {Path(path).name for path in _SOCKETS}
 
 
 class _Refusing(argparse.ArgumentParser):
@@ -75,7 +94,28 @@ def run_options(arguments: Sequence[str]) -> argparse.Namespace:
         option = dict(described)
         names = [name, option.pop("short")] if "short" in option else [name]
         parser.add_argument(*names, **option)
-    return parser.parse_args(list(arguments))
+    given = parser.parse_args(list(arguments))
+    for host in given.add_host or ():
+        if ":" not in host:
+            raise ConfigError(f"run_args: --add-host {host!r}; write it as NAME:ADDRESS")
+    if given.gpus is not None:
+        given.gpus = _gpus(given.gpus)
+    return given
+
+
+def _gpus(written: str) -> dict[str, Any]:
+    """Read `all`, a count, or `device=0,1` as a device request.
+
+    Raises:
+        ConfigError: it is none of these.
+    """
+    asked = written.strip("'\"")
+    capable = {"Driver": "", "Capabilities": [["gpu"]]}
+    if asked == "all" or asked.isdigit():
+        return {"Count": -1 if asked == "all" else int(asked), **capable}
+    if asked.startswith("device="):
+        return {"DeviceIDs": asked.removeprefix("device=").split(","), **capable}
+    raise ConfigError(f"run_args: --gpus {written!r}; write all, a count, or device=0,1")
 
 
 def host_options(
@@ -137,8 +177,7 @@ def _ulimit(written: str) -> dict[str, Any]:
 def _add_resources(options: dict[str, Any], config: RuntimeConfig) -> None:
     resources = config.resources
     if given_gpus := options.pop("gpus", None):
-        count = -1 if given_gpus == "all" else int(given_gpus)
-        options["device_requests"] = [{"Count": count, "Capabilities": [["gpu"]]}]
+        options["device_requests"] = [given_gpus]
     if resources is None:
         return
     if resources.cpu is not None:

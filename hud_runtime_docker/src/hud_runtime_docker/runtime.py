@@ -20,7 +20,7 @@ from hud_runtime_docker.compose import ComposeProjects
 from hud_runtime_docker.compose_file import MAIN
 from hud_runtime_docker.engine import Engine
 from hud_runtime_docker.labels import labels_for
-from hud_runtime_docker.options import DockerBindMount, host_options, run_options
+from hud_runtime_docker.options import DockerBindMount, host_options, refuse_engine_socket, run_options
 from hud_runtime_docker.profile import Workspaces, opened_for, require_other_than_root
 from hud_runtime_docker.source_images import SourceImages
 from hud_runtime_docker.watch import Watcher
@@ -83,6 +83,11 @@ class DockerRuntime:
         self.distributions = None if distributions is None else tuple(distributions)
         self.workspaces: Workspaces = workspaces
         self.engine = engine if isinstance(engine, Engine) else Engine(engine)
+        for source_of in (
+            *(m.source for m in bind_mounts),
+            *(v.partition(":")[0] for v in self.run_args.volume or ()),
+        ):
+            refuse_engine_socket(source_of, f"mount of {source_of!r}", self.engine.base_url)
         self._images = SourceImages(self.engine, source=self.source, base=base, port=port)
         self._projects = ComposeProjects(self.engine, port=port)
 
@@ -127,7 +132,7 @@ class DockerRuntime:
             return
         image = await self._image(task, config)
         token = secrets.token_hex(32)
-        options = await self._creation(image, config, task)
+        options = await self._creation(image, config, task, token)
         watcher: Watcher | None = None
         try:
             async with container.created(self.engine, options) as name:
@@ -152,7 +157,8 @@ class DockerRuntime:
         startup_s = (config.limits and config.limits.startup_timeout_s) or READY_TIMEOUT_S
         try:
             with anyio.fail_after(startup_s):
-                await self._furnish(name, image, token, self._mounted(config))
+                if not self.run_args.read_only:
+                    await self._furnish(name, image, token, self._mounted(config))
                 return await self._start(name, watcher)
         except TimeoutError:
             raise RuntimeStartError(
@@ -202,11 +208,12 @@ class DockerRuntime:
         serve = ("-m", "hud.environment.server", guest, "--env", task.env, "--host", "0.0.0.0")  # noqa: S104
         return bundle.environment(), folder, bundle.command(*serve, "--port", str(self.port))
 
-    async def _creation(self, image: str, config: RuntimeConfig, task: Task) -> dict[str, Any]:
+    async def _creation(self, image: str, config: RuntimeConfig, task: Task, token: str) -> dict[str, Any]:
         """Return the SDK's arguments for `create_container`."""
         given = self.run_args
         environment = {
-            "HUD_TOKEN_FILE": TOKEN_FILE,
+            # An engine puts no file into a container that is read-only, also before its start.
+            **({"HUD_TOKEN": token} if given.read_only else {"HUD_TOKEN_FILE": TOKEN_FILE}),
             **self.env_vars,
             **dict(item.partition("=")[::2] for item in given.env or ()),
         }
@@ -214,6 +221,11 @@ class DockerRuntime:
         command: list[str] | None = None
         source = self._mounted(config)
         if source is not None:
+            if given.read_only:
+                raise ConfigError(
+                    "run_args: --read-only: source= is copied into the container, which the engine refuses then; "
+                    "build an image of it (hud build), or leave --read-only out"
+                )
             variables, folder, command = await self._serving(source, task)
             mounts.append(DockerBindMount(str(folder), bundle.GUEST))
             environment = variables | environment
@@ -237,6 +249,7 @@ class DockerRuntime:
             "ports": [self.port],
             "host_config": host_config,
             "hostname": given.hostname or "env",
+            "platform": given.platform,
             "user": given.user,
             "working_dir": given.workdir or (SOURCE_FOLDER if source else None),
             "entrypoint": command or ([given.entrypoint] if given.entrypoint else None),
