@@ -25,6 +25,22 @@ pytestmark = [
 ]
 
 
+SHELL_ENV = """
+from hud.environment import Environment
+from hud.graders import BashGrader
+
+env = Environment("shelled")
+workspace = env.workspace("ws")
+
+
+@env.template()
+async def work():
+    yield "Write good into verdict."
+    result = await BashGrader.grade(weight=1.0, command='[[ "$(cat verdict)" == good ]]')
+    yield result.value
+"""
+
+
 async def left_over(engine: Engine) -> list[Any]:
     found: list[Any] = await engine.call("containers", all=True, filters={"label": "hud.owner"})
     return found
@@ -52,6 +68,21 @@ async def test_an_image_without_python_runs_an_environment(
     async with DockerRuntime(foreign_image, source=source, engine=engine)(task) as runtime:
         assert await graded(runtime, task, "wrong") == 0.0
     assert await left_over(engine) == []
+
+
+async def test_an_image_without_bash_has_a_shell_that_an_agent_knows(
+    engine: Engine, foreign_image: str, tmp_path: Path
+) -> None:
+    (tmp_path / "env.py").write_text(SHELL_ENV)
+    task = Task("shelled", "work")
+    place = DockerRuntime(foreign_image, source=tmp_path, engine=engine)
+    async with place(task) as runtime, connect(runtime) as client:
+        await client.start_task("work")
+        shell = await client.open("ssh")
+        assert (await shell.run("[[ -n $BASH_VERSION ]] && busybox echo good > verdict")).exit_status == 0
+        session = await shell.session()
+        assert (await session.run("cd / && words=(a b); echo ${words[1]} $PWD")).stdout == "b /\n"
+        assert (await client.grade("done"))["score"] == 1.0
 
 
 async def test_runs_as_the_image_s_user_or_the_one_asked_for(

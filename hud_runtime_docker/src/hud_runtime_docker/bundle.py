@@ -28,6 +28,8 @@ GUEST = "/opt/hud"
 UNUSED_S = 3 * 86400.0
 """How long a bundle is kept after it was last asked for."""
 
+_LAYOUT = "2"
+"""Changes when what a bundle is made of changes, so that no older one is taken for it."""
 _UNUSED = (
     "test",
     "tests",
@@ -47,7 +49,9 @@ def bundle_for(distributions: Iterable[str]) -> Path:
     It lies in the user's cache folder and is shared by all containers. Takes some seconds the first time.
     """
     wanted = sorted(closure(["hud-core", *distributions]))
-    key = hashlib.sha256(repr([sys.version, *(identity(name) for name in wanted)]).encode()).hexdigest()[:16]
+    key = hashlib.sha256(
+        repr([_LAYOUT, sys.version, *(identity(name) for name in wanted)]).encode()
+    ).hexdigest()[:16]
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hud" / "bundles"
     made = home / f"{sys.implementation.cache_tag}-{key}"
     if made.is_dir():
@@ -108,6 +112,9 @@ def _fill(root: Path, distributions: list[str]) -> None:
     )
     interpreter = Path(os.path.realpath(sys.executable))
     shutil.copy2(interpreter, root / "bin" / "python")
+    if bash := shutil.which("bash"):
+        # For workspaces in images that have none, as those on musl.
+        shutil.copy2(os.path.realpath(bash), root / "bin" / "bash")
     site = guest_stdlib / "site-packages"
     site.mkdir()
     for name in distributions:
@@ -174,7 +181,7 @@ _BUILD_WHEEL = "import sys; from hatchling.build import build_wheel; print(build
 def _copy_libraries(root: Path) -> None:
     """Copy the loader and every shared library the interpreter and its extension modules link to."""
     lib = root / "lib"
-    binaries = [root / "bin" / "python", *lib.rglob("*.so"), *lib.rglob("*.so.*")]
+    binaries = [*(root / "bin").iterdir(), *lib.rglob("*.so"), *lib.rglob("*.so.*")]
     loader: Path | None = None
     for batch in _batches([str(b) for b in binaries], 100):
         done = subprocess.run(["ldd", *batch], capture_output=True, text=True, check=False)

@@ -23,6 +23,7 @@ from hud_capability_ssh.mounts import Mount
 from hud_capability_ssh.output import HeadAndTail
 from hud_capability_ssh.peers import Peer
 from hud_capability_ssh.seccomp import filter_program
+from hud_capability_ssh.tools import tools_of
 from hud_capability_ssh.watch import measured
 from hud_capability_ssh.workspace import Workspace
 
@@ -162,6 +163,18 @@ async def test_without_isolation_only_when_asked_for(tmp_path: Path) -> None:
     finally:
         os.environ["PATH"] = path
         await workspace.stop()
+
+
+async def test_what_needs_temporary_files_works_where_nothing_is_mounted(open_folder: Path) -> None:
+    async with shell(open_folder / "ws", engine="landlock") as client:
+        result = await client.run(f"word={'x' * 300_000}; echo ${{#word}}; exit 3")
+        assert (result.stdout, result.exit_status) == ("300000\n", 3)
+        (bash,) = [tool for tool in tools_of(client, client.capability) if tool.name == "bash"]
+        text = (await bash({"command": "seq 100000"})).text
+        kept = text.partition("all of it is in ")[2].partition(" ")[0]
+        assert (await client.run(f"tail -n 1 {kept}")).stdout == "100000\n"
+        assert bash.close is not None
+        await bash.close()
 
 
 async def test_stop_is_safe_twice_and_before_start(tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ class SSHClient:
         self._opener = opener
         self._conn: asyncssh.SSHClientConnection | None = None
         self._sftp: asyncssh.SFTPClient | None = None
+        self._temporary: str | None = None
         ours = capability.params.get("whole_files")
         self._whole: WholeFiles | None = WholeFiles(self) if ours else None
         self._bulk: WholeFiles | None = (
@@ -207,9 +208,16 @@ class SSHClient:
 
     async def _kept(self, words: str) -> str:
         """Put what is too long for one packet of the protocol into a file; return the command that runs it."""
-        path = f"/tmp/{secrets.token_hex(8)}.sh"  # noqa: S108 - the workspace's own, with an unguessable name
+        path = f"{await self.temporary_folder()}/{secrets.token_hex(8)}.sh"
         await self.write_text(path, f"rm -f {path}\n{words}")
-        return f"exec bash --norc --noprofile {path}"
+        return f". {path}"
+
+    async def temporary_folder(self) -> str:
+        """Return the folder for temporary files there; asked once."""
+        if self._temporary is None:
+            told = await self.run('printf %s "${TMPDIR:-/tmp}"', check=True)
+            self._temporary = told.stdout
+        return self._temporary
 
     def composed(self, command: str, cwd: str | None, env: Mapping[str, str] | None) -> str:
         """Return the words to send: with `cd` before, and variables where the server does not take them apart."""

@@ -19,7 +19,6 @@ from asyncssh.stream import SSHServerStreamSession
 
 from hud.errors import SandboxError
 from hud_capability_ssh import transfers
-from hud_capability_ssh.spec import BASH
 
 if TYPE_CHECKING:
     from hud_capability_ssh.sandbox import Child, Sandbox
@@ -100,11 +99,10 @@ class CommandSession(SSHServerStreamSession[bytes]):
 
     async def _started(self, command: str | None, env: dict[str, str]) -> Child:
         """Start the command; a sandbox that turns out to be gone is started anew, once."""
-        words: str | list[str] = [*BASH, "-i"] if self._terminal else list(BASH)
-        if command is not None:
-            words = command
         for last in (False, True):
             self._sandbox = await self._workspace.running()
+            shell = self._sandbox.spec.shell(*(["-i"] if self._terminal is not None else []))
+            words = shell if command is None else command
             try:
                 return await self._sandbox.spawn(words, env=env, tty=self._terminal is not None)
             except SandboxError:

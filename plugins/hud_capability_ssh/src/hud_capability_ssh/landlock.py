@@ -6,6 +6,7 @@ import ctypes
 import marshal
 import os
 import subprocess
+from pathlib import Path
 
 from hud.errors import SandboxError
 from hud_capability_ssh import memory_group
@@ -13,7 +14,7 @@ from hud_capability_ssh.belongings import Folder
 from hud_capability_ssh.interpreter import Interpreter, interpreter, program_of
 from hud_capability_ssh.mounts import DEFAULT_SYSTEM_MOUNTS, MASKED
 from hud_capability_ssh.seccomp import filter_program
-from hud_capability_ssh.spec import SandboxSpec
+from hud_capability_ssh.spec import BASH, SandboxSpec
 
 NAME = "landlock"
 LEAST_ABI = 6
@@ -50,6 +51,7 @@ def adapted(spec: SandboxSpec) -> SandboxSpec:
                 raise SandboxError(
                     f"the landlock engine's user cannot enter {folder}: put the workspace elsewhere"
                 )
+    bash = _bash()
     box = _box(spec)
     return replace(
         spec,
@@ -57,6 +59,24 @@ def adapted(spec: SandboxSpec) -> SandboxSpec:
         guest_home=str(box.path / "home"),
         env={"TMPDIR": str(box.path / "tmp"), **spec.env},
         box=box,
+        bash=bash,
+    )
+
+
+def _bash() -> tuple[str, ...]:
+    """Return the words that start bash: the system's, else one that was brought along with this process's Python.
+
+    Raises:
+        SandboxError: there is neither.
+    """
+    if Path(BASH).exists():
+        return (BASH,)
+    python = interpreter()
+    own = Path(python.here).with_name("bash")
+    if python.mount is not None and own.exists():
+        return (*python.loader, str(own))
+    raise SandboxError(
+        f"a workspace needs {BASH}, which is not here: install bash (in the image, where this is one)"
     )
 
 

@@ -15,7 +15,7 @@ from hud.errors import SandboxError
 from hud_capability_ssh import bubblewrap, landlock
 from hud_capability_ssh.link import SpawnerLink
 from hud_capability_ssh.memory_group import MemoryGroup
-from hud_capability_ssh.spec import BASH, SandboxSpec
+from hud_capability_ssh.spec import SandboxSpec
 from hud_capability_ssh.watch import Watch
 
 SIGKILL = 9
@@ -196,9 +196,9 @@ class Sandbox:
         script = b""
         if isinstance(command, str) and len(command) > LONGEST_ARGUMENT // 4:
             script = command.encode(errors="surrogateescape")
-            argv = [*BASH, "/proc/self/fd/3"]
+            argv = self.spec.shell("/proc/self/fd/3")
         else:
-            argv = [*BASH, "-c", command] if isinstance(command, str) else list(command)
+            argv = self.spec.shell("-c", command) if isinstance(command, str) else list(command)
         child = Child(self, self.link.next_id())
         self.link.expect_end(child.ident, lambda status, number: _settle(child.ended, status, number))
         given: list[int] = []

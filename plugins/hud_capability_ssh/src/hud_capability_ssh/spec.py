@@ -10,8 +10,7 @@ from hud_capability_ssh.belongings import Folder
 from hud_capability_ssh.limits import Limits
 from hud_capability_ssh.mounts import DEFAULT_SYSTEM_MOUNTS, Mount
 
-BASH = ("/bin/bash", "--norc", "--noprofile")
-"""A shell that reads no start-up file."""
+BASH = "/bin/bash"
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -22,7 +21,7 @@ class SandboxSpec:
     `owner` is the host's uid and gid that the sandbox is mapped to; None is the serving user's. `files` exist
     read-only at their guest paths, as content or as a file or folder of the host. `host_names` are those of
     services on its loopback. `box` is where an engine that
-    mounts nothing keeps home and temporary files.
+    mounts nothing keeps home and temporary files. `bash` are the words that start it.
     """
 
     name: str
@@ -39,6 +38,11 @@ class SandboxSpec:
     host_names: tuple[str, ...] = ()
     box: Folder | None = None
     root_in_memory: bool = False
+    bash: tuple[str, ...] = (BASH,)
+
+    def shell(self, *arguments: str) -> list[str]:
+        """Return the words of a shell that reads no start-up file."""
+        return [*self.bash, "--norc", "--noprofile", *arguments]
 
     def environment(self) -> dict[str, str]:
         """Return all that a command's environment holds: an allow-list, and what the author set."""
@@ -47,7 +51,7 @@ class SandboxSpec:
             "HOME": self.guest_home,
             "USER": "agent",
             "LOGNAME": "agent",
-            "SHELL": "/bin/bash",
+            "SHELL": BASH if self.bash == (BASH,) else "/bin/sh",
             "LANG": "C.UTF-8",
             "HOSTNAME": self.name,
             **self.env,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from hud_capability_ssh.errors import SSHConnectionError
+from hud_capability_ssh.errors import CommandFailedError, SSHConnectionError
 
 if TYPE_CHECKING:
     from hud_capability_ssh.client import SSHClient
 
 SHOWN = 64 * 1024
-FOLDER = "/tmp/output"  # noqa: S108 - inside the workspace's sandbox
+FOLDER = "output"
+"""Below the workspace's folder for temporary files."""
 
 
 class Spill:
@@ -27,11 +28,11 @@ class Spill:
         if len(raw) <= limit:
             return output
         self._count += 1
-        path = f"{FOLDER}/{self._count}.txt"
-        kept = f"all of it is in {path}"
         try:
+            path = f"{await self._client.temporary_folder()}/{FOLDER}/{self._count}.txt"
+            kept = f"all of it is in {path}"
             await self._client.write_bytes(path, raw)
-        except (OSError, SSHConnectionError) as error:
+        except (OSError, SSHConnectionError, CommandFailedError) as error:
             kept = f"it could not be kept in a file ({error})"
         half = limit // 2
         head = raw[:half].decode("utf-8", "ignore")
