@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,25 @@ async def test_an_image_without_python_runs_an_environment(
     async with DockerRuntime(foreign_image, source=source, engine=engine)(task) as runtime:
         assert await graded(runtime, task, "wrong") == 0.0
     assert await left_over(engine) == []
+
+
+async def test_answers_and_keys_stay_out_of_a_copied_source(
+    engine: Engine, foreign_image: str, tmp_path: Path
+) -> None:
+    (tmp_path / "env.py").write_text(
+        "import os\nfrom hud.environment import Environment\n\nenv = Environment('boxed')\n\n\n"
+        "@env.template()\nasync def where():\n    yield ' '.join(sorted(os.listdir('/hud-env')))\n    yield 1.0\n"
+    )
+    for name in (".env", "solutions.py", "notes.txt", "data.txt"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / ".dockerignore").write_text("notes.txt\n")
+    (tmp_path / "same.txt").hardlink_to(tmp_path / "data.txt")
+    os.mkfifo(tmp_path / "pipe")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "sock"))
+    place = DockerRuntime(foreign_image, source=tmp_path, engine=engine)
+    async with place(Task("boxed", "where")) as runtime, connect(runtime) as client:
+        assert (await client.start_task("where"))["prompt"] == ".dockerignore data.txt env.py same.txt"
 
 
 async def test_an_image_without_bash_has_a_shell_that_an_agent_knows(

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import io
-import os
 import tarfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from hud.errors import UnsupportedConfigError
+from hud_runtime_docker.context import BuildContext, add_path
 
 SOURCE_LIMIT = 200 * 1024 * 1024
-LEFT_OUT = frozenset(
-    {".git", ".venv", "venv", "node_modules", "__pycache__", ".hud", ".mypy_cache", ".pytest_cache"}
-)
 
 
 def secret_file(path: str, content: str, *, uid: int, gid: int) -> bytes:
@@ -42,9 +38,7 @@ def secret_file(path: str, content: str, *, uid: int, gid: int) -> bytes:
 
 
 def source_tree(source: Path, guest: str, *, uid: int, gid: int) -> bytes:
-    """Return an archive for `/` with the folder of `source` under `guest`, without caches and version control.
-
-    All of it is owned by `uid`.
+    """Return an archive for `/` with the folder of `source` under `guest`: what an image of it would hold, of `uid`.
 
     Raises:
         UnsupportedConfigError: it is over 200 MB; an image is the right form then.
@@ -56,28 +50,12 @@ def source_tree(source: Path, guest: str, *, uid: int, gid: int) -> bytes:
         root = tarfile.TarInfo(guest.lstrip("/"))
         root.type, root.mode, root.uid, root.gid = tarfile.DIRTYPE, 0o755, uid, gid
         archive.addfile(root)
-        for path in _walk(folder):
-            name = f"{guest.lstrip('/')}/{path.relative_to(folder)}"
-            entry = archive.gettarinfo(str(path), name)
-            if not (entry.isreg() or entry.isdir() or entry.issym()):
-                continue
-            entry.uid, entry.gid, entry.uname, entry.gname = uid, gid, "", ""
-            total += entry.size
+        for inside in BuildContext.of(folder).files:
+            path = folder / inside
+            total += path.lstat().st_size
             if total > SOURCE_LIMIT:
                 raise UnsupportedConfigError(
                     f"{folder} is over {SOURCE_LIMIT >> 20} MB; build an image of it, or move data out of it"
                 )
-            if entry.isreg():
-                with path.open("rb") as file:
-                    archive.addfile(entry, file)
-            else:
-                archive.addfile(entry)
+            add_path(archive, f"{guest.lstrip('/')}/{inside}", path, owner=(uid, gid))
     return buffer.getvalue()
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    for base, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if name not in LEFT_OUT)
-        for name in sorted([*folders, *files]):
-            if not name.endswith(".pyc"):
-                yield Path(base) / name

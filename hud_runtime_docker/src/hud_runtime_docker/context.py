@@ -94,14 +94,15 @@ def ignore_patterns(folder: Path, dockerfile: str | None) -> list[str]:
     return []
 
 
-def add_path(tar: tarfile.TarFile, name: str, path: Path) -> None:
-    """Add a file, link or folder as root's, of no certain time, so that layers of equal content are one layer.
+def add_path(tar: tarfile.TarFile, name: str, path: Path, *, owner: tuple[int, int] = (0, 0)) -> None:
+    """Add a file, link or folder of no certain time, so that layers of equal content are one layer.
 
     Sockets, pipes and devices are no part of an image and are left out.
     """
     found = path.lstat()
     entry = tarfile.TarInfo(name)
     entry.mode = stat.S_IMODE(found.st_mode)
+    entry.uid, entry.gid = owner
     if stat.S_ISLNK(found.st_mode):
         entry.type, entry.linkname = tarfile.SYMTYPE, str(path.readlink())
         tar.addfile(entry)
