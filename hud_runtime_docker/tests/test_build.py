@@ -27,7 +27,7 @@ from hud_runtime_docker.runtime import DockerRuntime
 on_an_engine = [
     pytest.mark.docker,
     pytest.mark.anyio,
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(300, func_only=True),
     pytest.mark.xdist_group("docker"),
 ]
 

@@ -11,7 +11,7 @@ from hud.testing.runtime import MakeProvider, RuntimeContract
 from hud_runtime_docker.engine import Engine
 from hud_runtime_docker.runtime import DockerRuntime
 
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(300), pytest.mark.xdist_group("docker")]
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(300, func_only=True), pytest.mark.xdist_group("docker")]
 
 
 class TestDockerRuntime(RuntimeContract):

@@ -24,7 +24,7 @@ from hud_runtime_docker.testing import Daemon
 pytestmark = [
     pytest.mark.docker,
     pytest.mark.anyio,
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(600, func_only=True),
     pytest.mark.xdist_group("docker"),
     # An engine that is killed under a call leaves the SDK's connection to the garbage collector.
     pytest.mark.filterwarnings("ignore:unclosed <socket.socket:ResourceWarning"),

@@ -16,7 +16,7 @@ from hud_runtime_docker.runtime import DockerRuntime
 pytestmark = [
     pytest.mark.docker,
     pytest.mark.anyio,
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(300, func_only=True),
     pytest.mark.xdist_group("docker"),
 ]
 

@@ -24,6 +24,8 @@ from hud_runtime_docker import bundle
 from hud_runtime_docker.engine import Engine
 
 START_TIMEOUT_S = 60.0
+TURN_S = 3600.0
+"""How long another run's tests may take."""
 MOUNTS = 32
 
 
@@ -44,15 +46,37 @@ def docker_engine(folder: Path) -> Iterator[Engine]:
         raise RuntimeStartError(
             "tests with containers need DOCKER_HOST, or root and dockerd (docker.io on Debian)"
         )
-    with _only_one():
+    with only_one():
         yield from _own_engine(folder)
 
 
 @contextmanager
-def _only_one() -> Iterator[None]:
-    """Hold the one place for an engine of the tests: two would share the bridge, and answer for each other."""
-    with Path(tempfile.gettempdir(), f"hud-docker-tests-{os.getuid()}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+def only_one(wait_s: float = TURN_S) -> Iterator[None]:
+    """Hold the one place for an engine of the tests: two would share the bridge, and answer for each other.
+
+    The place is this process's alone: a child that it forked and left behind does not keep it.
+
+    Raises:
+        RuntimeStartError: another process has not given it up within `wait_s` seconds; names it.
+    """
+    path = Path(tempfile.gettempdir(), f"hud-docker-tests-{os.getuid()}.lock")
+    until = time.monotonic() + wait_s
+    with path.open("a+") as file:
+        while True:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if time.monotonic() > until:
+                    file.seek(0)
+                    raise RuntimeStartError(
+                        f"process {file.read() or '(unknown)'} has had the tests' engine for over {wait_s:g} s "
+                        f"({path}); end it, or set DOCKER_HOST to an engine of your own"
+                    ) from None
+            time.sleep(0.2)  # a lock that is asked for without a limit could not be given up
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
         yield
 
 
