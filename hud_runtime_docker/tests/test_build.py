@@ -206,7 +206,7 @@ def test_the_generated_dockerfile_puts_what_changes_least_first(project: Path) -
 def test_a_shell_and_packages_txt_bring_system_packages(project: Path) -> None:
     (project / "requirements.txt").write_text("hud-core[ssh]\n", encoding="utf-8")
     (project / "packages.txt").write_text("ffmpeg\ngit\n", encoding="utf-8")
-    assert "ffmpeg git bubblewrap" in plan(BuildRequest(project)).text
+    assert "ffmpeg git bash bubblewrap" in plan(BuildRequest(project)).text
 
 
 def test_the_digest_tells_content_base_and_arguments_apart(project: Path) -> None:

@@ -161,7 +161,7 @@ def _system_packages(folder: Path, lines: Iterable[str]) -> list[str]:
     path = folder / "packages.txt"
     found = path.read_text(encoding="utf-8").split() if path.is_file() else []
     shell = any(line.startswith("hud-capability-ssh") or "[ssh]" in line for line in lines)
-    return [*found, "bubblewrap"] if shell and "bubblewrap" not in found else found
+    return [*found, *(name for name in ("bash", "bubblewrap") if shell and name not in found)]
 
 
 def _installed_identities(lines: Iterable[str]) -> list[str]:
