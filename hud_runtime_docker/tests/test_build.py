@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import os
@@ -21,7 +22,7 @@ from hud_runtime_docker import dockerfile, manifest, requirements
 from hud_runtime_docker.build import SCRATCH, BuildError, BuildRequest, BuiltImage, build, plan
 from hud_runtime_docker.buildkit import check_secret
 from hud_runtime_docker.context import BuildContext
-from hud_runtime_docker.engine import Engine
+from hud_runtime_docker.engine import Engine, EngineUnreachableError
 from hud_runtime_docker.runtime import DockerRuntime
 
 on_an_engine = [
@@ -207,6 +208,18 @@ def test_a_shell_and_packages_txt_bring_system_packages(project: Path) -> None:
     (project / "requirements.txt").write_text("hud-core[ssh]\n", encoding="utf-8")
     (project / "packages.txt").write_text("ffmpeg\ngit\n", encoding="utf-8")
     assert "ffmpeg git bash bubblewrap" in plan(BuildRequest(project)).text
+
+
+def test_a_runtime_serves_one_event_loop_after_another(tmp_path: Path) -> None:
+    (tmp_path / "env.py").write_text("nothing = 1\n", encoding="utf-8")
+    place = DockerRuntime(source=tmp_path, engine=f"unix://{tmp_path}/nowhere.sock")
+
+    async def prepared() -> set[type]:
+        async with place:
+            asked = (place.prepare(Task("boxed", "where")) for _ in range(3))
+            return {type(error) for error in await asyncio.gather(*asked, return_exceptions=True)}
+
+    assert [asyncio.run(prepared()) for _ in range(2)] == [{EngineUnreachableError}] * 2
 
 
 def test_the_digest_tells_content_base_and_arguments_apart(project: Path) -> None:

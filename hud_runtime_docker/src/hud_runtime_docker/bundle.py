@@ -16,6 +16,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from importlib import metadata
@@ -25,6 +26,7 @@ from hud.errors import RuntimeStartError
 
 GUEST = "/opt/hud"
 """Where the bundle is mounted in a container."""
+_PARSING = threading.Lock()
 UNUSED_S = 3 * 86400.0
 """How long a bundle is kept after it was last asked for."""
 
@@ -54,8 +56,7 @@ def bundle_for(distributions: Iterable[str]) -> Path:
     ).hexdigest()[:16]
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hud" / "bundles"
     made = home / f"{sys.implementation.cache_tag}-{key}"
-    if made.is_dir():
-        os.utime(made)
+    if kept(made):
         return made
     home.mkdir(parents=True, exist_ok=True)
     _forget_unused(home)
@@ -71,6 +72,15 @@ def bundle_for(distributions: Iterable[str]) -> Path:
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return made
+
+
+def kept(made: Path) -> bool:
+    """Say whether a bundle is there, and that it was asked for now."""
+    try:
+        os.utime(made)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _forget_unused(home: Path) -> None:
@@ -238,6 +248,12 @@ def _batches(items: list[str], size: int) -> Iterator[list[str]]:
 
 def closure(names: Iterable[str]) -> set[str]:
     """Return the installed distributions `names` need, themselves included, extras and markers honoured."""
+    # Python before 3.11.8 fails at times where two threads parse (github.com/python/cpython/issues/106905).
+    with _PARSING:
+        return _closure(names)
+
+
+def _closure(names: Iterable[str]) -> set[str]:
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 

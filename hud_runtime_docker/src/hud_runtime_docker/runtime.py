@@ -90,10 +90,13 @@ class DockerRuntime:
             refuse_engine_socket(source_of, f"mount of {source_of!r}", self.engine.base_url)
         self._images = SourceImages(self.engine, source=self.source, base=base, port=port)
         self._projects = ComposeProjects(self.engine, port=port)
+        self._bundle: Path | None = None
+        self._bundling = anyio.Lock()
 
     async def __aenter__(self) -> Self:
         self._images.forget()
         self._projects.forget()
+        self._bundle = None
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -201,7 +204,7 @@ class DockerRuntime:
 
     async def _serving(self, source: Path, task: Task) -> tuple[dict[str, str], Path, list[str]]:
         """Return what serves `source` in any image: variables, the folder to mount, and the command."""
-        folder = await anyio.to_thread.run_sync(bundle.bundle_for, self._bundled())
+        folder = await self._bundled_server()
         guest = await anyio.to_thread.run_sync(
             lambda: SOURCE_FOLDER if source.is_dir() else f"{SOURCE_FOLDER}/{source.name}"
         )
@@ -255,6 +258,14 @@ class DockerRuntime:
             "entrypoint": command or ([given.entrypoint] if given.entrypoint else None),
         }
         return {key: value for key, value in options.items() if value is not None}
+
+    async def _bundled_server(self) -> Path:
+        """Return the folder that is mounted into foreign images, looked for once a job."""
+        async with self._bundling:  # holds: one look at what is installed at a time
+            known = self._bundle
+            if known is None or not await anyio.to_thread.run_sync(bundle.kept, known):
+                self._bundle = known = await anyio.to_thread.run_sync(bundle.bundle_for, self._bundled())
+            return known
 
     def _bundled(self) -> tuple[str, ...]:
         """Return what the bundle holds besides core: what was asked for, else every installed capability and grader."""

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import anyio
+
 from hud.errors import HudError, UnsupportedConfigError
 from hud.runtime.select import declaration_of
 
@@ -27,7 +29,7 @@ class SourceImages:
         self._port = port
         self._built: dict[Path, str] = {}
         self._failed: dict[Path, HudError] = {}
-        self._turn = asyncio.Lock()
+        self._turn = anyio.Lock()  # unlike asyncio's, of no one loop
 
     def forget(self) -> None:
         """Look at the sources again: a job has one image for all of its rollouts, the next may have another."""
