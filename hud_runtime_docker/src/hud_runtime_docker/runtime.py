@@ -162,7 +162,9 @@ class DockerRuntime:
             with anyio.fail_after(startup_s):
                 if not self.run_args.read_only:
                     await self._furnish(name, image, token, self._mounted(config))
-                return await self._start(name, watcher)
+                # Whether it was meant to serve, only its author knows.
+                hint = f"\nan image that serves no environment by itself, as {image!r} may be, needs source='env.py'"
+                return await self._start(name, watcher, "" if self._mounted(config) else hint)
         except TimeoutError:
             raise RuntimeStartError(
                 f"the container of image {image!r} did not serve within {startup_s:g} s (limits.startup_timeout_s)"
@@ -309,7 +311,7 @@ class DockerRuntime:
             file = tar.extractfile(tar.getmembers()[0])
             return file.read().decode(errors="replace") if file else ""
 
-    async def _start(self, container: str, watcher: Watcher) -> int:
+    async def _start(self, container: str, watcher: Watcher, hint: str) -> int:
         """Start the container and return the port it is published on, once it serves."""
         if await self.engine.is_podman():
             # There, attaching makes the container ready to start, ports and all, and the start fails on those. What is
@@ -319,7 +321,7 @@ class DockerRuntime:
         else:
             await watcher.begin()
             await self.engine.call("start", container)
-        await watcher.wait_ready()
+        await watcher.wait_ready(hint)
         state = await self.engine.call("inspect_container", container)
         published = (state["NetworkSettings"]["Ports"] or {}).get(f"{self.port}/tcp")
         if not published:

@@ -96,8 +96,8 @@ class Watcher:
         """Wait until the thread has ended, and let no more than 30 s go by."""
         await asyncio.to_thread(self.join, JOIN_S)
 
-    async def wait_ready(self) -> int:
-        """Return the announced port.
+    async def wait_ready(self, hint: str = "") -> int:
+        """Return the announced port; `hint` is told after how the container ended instead.
 
         Raises:
             RuntimeStartError: the container ended first; has exit status and its last lines.
@@ -106,7 +106,7 @@ class Watcher:
         await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
         if self.ready.done():
             return self.ready.result()
-        raise RuntimeStartError(f"the container ended before it served: {self.ended.result()}")
+        raise RuntimeStartError(f"the container ended before it served: {self.ended.result()}{hint}")
 
     async def died(self) -> str:
         """Return how the container ended, once it has."""
