@@ -79,6 +79,22 @@ async def test_identical_questions_are_answered_from_the_cache_votes_apart(tmp_p
             assert "x_hud" not in server.asks[1].body
 
 
+@pytest.mark.parametrize("dialect", ["openai-chat", "anthropic"])
+@pytest.mark.parametrize("poor", [Turn(refusal="no"), Turn("half", stop="length"), Turn()])
+async def test_a_reply_that_was_refused_or_cut_is_not_kept(dialect: str, poor: Turn) -> None:
+    replies = [poor, Turn("whole")]
+    async with (
+        ModelServer(lambda ask: replies[min(ask.number, 1)]) as server,
+        HostModel(base_url=server.base_url("anthropic" if dialect == "anthropic" else "openai-chat"),
+                  cache=MemoryCache()) as host,
+    ):  # fmt: skip
+        model = "claude-x" if dialect == "anthropic" else "m"
+        body = {**BODY, "model": model, "max_tokens": 9}
+        for asks in (1, 2, 2):
+            await host.model(**call(dialect=dialect, model=model, body=body))
+            assert len(server.asks) == asks
+
+
 async def test_a_provider_that_refuses_is_told_with_its_status_and_without_the_key() -> None:
     async with ModelServer(Turn("x"), key="right") as server:
         async with HostModel(base_url=server.openai_url, api_key="wr0ng") as host:

@@ -135,7 +135,7 @@ class HostModel:
             self._tell(HostCall(dialect, model, start, time.time(), unknown, error=str(error)))
             raise _as_protocol_error(error) from error
         self._tell(HostCall(dialect, model, start, time.time(), usage_in(route, reply)))
-        if self._cache is not None:
+        if self._cache is not None and _came_to_its_end(route.dialect.name, reply):
             self._cache.put(key, reply)
         return reply
 
@@ -173,6 +173,20 @@ def _bound(body: Mapping[str, Any]) -> str:
     """Return the field of a body that bounds the reply, an empty text where none does."""
     names = ("max_tokens", "max_completion_tokens", "max_output_tokens")
     return next((name for name in names if isinstance(body.get(name), int)), "")
+
+
+def _came_to_its_end(dialect: str, reply: Mapping[str, Any]) -> bool:
+    """Whether a reply is worth keeping: not cut, not refused, and a reply at all. Asked again, it may be better."""
+    if dialect == "anthropic":
+        return bool(reply.get("content")) and reply.get("stop_reason") not in ("refusal", "max_tokens")
+    if dialect == "openai-chat":
+        choice = next(iter(reply.get("choices") or ()), None) or {}
+        message = choice.get("message") or {}
+        ended = choice.get("finish_reason") not in ("length", "content_filter")
+        return (
+            ended and bool(message.get("content") or message.get("tool_calls")) and not message.get("refusal")
+        )
+    return True
 
 
 def _as_protocol_error(error: ProviderError | LimitError | ConfigError) -> HudProtocolError:

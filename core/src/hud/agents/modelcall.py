@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 from collections.abc import Mapping
 from types import TracebackType
@@ -16,6 +17,8 @@ from hud.errors import ProviderError
 from hud.types.messages import Usage
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx
 
 RETRYABLE = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
@@ -24,20 +27,20 @@ ATTEMPT_S = 300.0
 
 
 class ModelCaller:
-    """Sends calls; use it with `async with`, on one event loop."""
+    """Sends calls; use it with `async with`, on one event loop. Nothing is made before the first call."""
 
     def __init__(self) -> None:
         self._client: httpx.AsyncClient | None = None
+        self._entered = False
 
     async def __aenter__(self) -> Self:
-        import httpx
-
-        self._client = httpx.AsyncClient(timeout=httpx.Timeout(ATTEMPT_S, connect=15.0), trust_env=True)
+        self._entered = True
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
+        self._entered = False
         if self._client is not None:
             await self._client.aclose()
             self._client = None
@@ -61,11 +64,16 @@ class ModelCaller:
     async def _attempt(self, route: Route, body: Mapping[str, Any]) -> dict[str, Any]:
         import httpx
 
-        assert self._client is not None, "use ModelCaller with `async with`"
+        assert self._entered, "use ModelCaller with `async with`"
+        if self._client is None:
+            timeout = httpx.Timeout(ATTEMPT_S, connect=15.0)
+            self._client = httpx.AsyncClient(timeout=timeout, trust_env=True, verify=_certificates())
         content = json.dumps(dict(body), ensure_ascii=False).encode()
         headers = {"content-type": "application/json", **route.headers}
         try:
             response = await self._client.post(route.url, content=content, headers=headers)
+        except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+            raise ProviderError(f"{route.model}: {route.base_url!r} is no address: {error}") from error
         except httpx.TimeoutException as error:
             raise ProviderError(
                 f"{route.model}: {type(error).__name__} at {route.base_url}", retryable=True
@@ -86,6 +94,14 @@ class ModelCaller:
         if not isinstance(reply, dict):
             raise ProviderError(f"{route.model} answered with no JSON object", status=200, retryable=True)
         return reply
+
+
+@functools.cache
+def _certificates() -> ssl.SSLContext:
+    """Return what servers are checked by; reading it takes 20 ms, which each judge's client would pay again."""
+    import httpx
+
+    return httpx.create_ssl_context(trust_env=True)
 
 
 def refused(route: Route, status: int, text: str, headers: Mapping[str, str]) -> ProviderError:
