@@ -1,6 +1,8 @@
 """Criteria in, a tree of verdicts out; whatever goes wrong is an error of the grade, never a value."""
 
 import asyncio
+import base64
+import itertools
 import json
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 from hud.errors import GraderError
 from hud.graders import LLMJudgeGrader
 from hud.testing.llm import Ask, Fault, ModelServer, Turn, first, script
+from hud.testing.llm.http import HttpReply, HttpRequest, HttpServer
 from hud.types import AgentStep, Answer, MCPToolCall, MCPToolResult, ToolStep, Trace
 from hud_grader_llm import Criterion
 from hud_grader_llm.testing import asked_criterion, quoted_response, verdict
@@ -250,6 +253,119 @@ async def test_the_next_model_is_asked_where_one_refuses() -> None:
         info = score.children[0].info or {}
         assert info["model"] == "second"
         assert "first refused to judge" in info["failures"][0]
+
+
+async def test_a_model_that_hangs_leaves_time_for_the_next_and_the_deadline_holds_for_both() -> None:
+    def hangs(ask: Ask) -> Fault | None:
+        return Fault("hang") if ask.model in ("first", "third") else None
+
+    async with ModelServer(verdict("MET"), faults=hangs) as server:
+        options: dict[str, Any] = {"answer": "a", "criteria": ["c"], "base_url": server.openai_url}
+        score = await LLMJudgeGrader.grade(model=["first", "second"], deadline_s=4.0, **options)
+        assert ((score.children or [score])[0].info or {})["model"] == "second"
+        async with asyncio.timeout(4.0):
+            with pytest.raises(GraderError, match="third did not answer") as failed:
+                await LLMJudgeGrader.grade(model=["first", "third"], deadline_s=1.0, **options)
+        assert failed.value.retryable
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{"error": {"message": "overloaded"}}, {"choices": []}, {"choices": [{"message": {"content": 5}}]}],
+)
+async def test_the_next_model_is_asked_where_a_reply_is_no_message(body: dict[str, Any]) -> None:
+    proper = {"choices": [{"message": {"content": '{"criterion_status": "MET"}'}, "finish_reason": "stop"}]}
+
+    async def answer(request: HttpRequest) -> HttpReply:
+        model = json.loads(request.body)["model"]
+        return HttpReply(200, json.dumps(body if model == "first" else proper).encode())
+
+    server = HttpServer(answer)
+    await server.start()
+    try:
+        options: dict[str, Any] = {"answer": "a", "criteria": ["c"], "base_url": f"{server.url}/v1"}
+        score = await LLMJudgeGrader.grade(model=["first", "second"], **options)
+        assert score.value == 1.0
+        with pytest.raises(GraderError, match="no openai-chat message"):
+            await LLMJudgeGrader.grade(model="first", **options)
+    finally:
+        await server.close()
+
+
+async def test_the_majority_stands_where_one_vote_could_not_be_had() -> None:
+    refusal = Fault.of_status(403, message="not today")
+    async with ModelServer(verdict("MET"), faults=first(refusal)) as server:
+        score = await LLMJudgeGrader.grade(answer="a", criteria=["c"], votes=3, base_url=server.url)
+        info = (score.children or [score])[0].info or {}
+        assert score.value == 1.0
+        assert info["agreement"] == pytest.approx(2 / 3)
+        assert any("not today" in vote["reason"] for vote in info["votes"])
+    async with ModelServer(verdict("MET"), faults=first(refusal, refusal)) as server:
+        with pytest.raises(GraderError, match=r"no majority among 3 votes: .*not today"):
+            await LLMJudgeGrader.grade(answer="a", criteria=["c"], votes=3, base_url=server.url)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"votes": 0}, "votes=0"),
+        ({"votes": "3"}, "votes='3'"),
+        ({"model": 5}, "model=5"),
+        ({"model": ["a", ""]}, "a name or a list of names"),
+        ({"criteria": {"is good": 2}}, "criteria must be a list"),
+        ({"criteria": 5}, "criteria must be a list"),
+        ({"criteria": [...]}, "Ellipsis"),
+        ({"images": [b"png"]}, "image blocks"),
+        ({"images": [{"type": "text", "text": "x"}]}, "image blocks"),
+        ({"base_url": "localhost:8000"}, "no address"),
+    ],
+)
+async def test_a_wrong_argument_is_named_and_asks_nothing(wrong: dict[str, Any], message: str) -> None:
+    async with ModelServer(verdict("MET")) as server, asyncio.timeout(2.0):
+        options: dict[str, Any] = {"answer": "a", "criteria": ["c"], "base_url": server.url} | wrong
+        with pytest.raises(GraderError, match=message):
+            await LLMJudgeGrader.grade(**options)
+        assert not server.asks
+
+
+async def test_criteria_of_one_text_have_names_of_their_own() -> None:
+    criteria = ["x", "x", {"requirement": "y", "name": "x-1"}]
+    async with ModelServer(verdict("MET")) as server:
+        score = await LLMJudgeGrader.grade(answer="a", criteria=criteria, base_url=server.url)
+    names = [child.name for child in score.children or ()]
+    assert len(set(names)) == 3
+    assert names[2] == "x-1"
+
+
+def picture(text: str) -> dict[str, str]:
+    return {"type": "image", "data": base64.b64encode(text.encode()).decode(), "mimeType": "image/png"}
+
+
+def shown_images(ask: Ask) -> dict[str, str]:
+    """The images of a request, each by the text before it."""
+    blocks = ask.body["messages"][-1]["content"]
+    return {
+        before["text"]: base64.b64decode(block["source"]["data"]).decode()
+        for before, block in itertools.pairwise(blocks)
+        if block["type"] == "image"
+    }
+
+
+async def test_images_are_named_where_they_are_shown_and_the_last_are_kept() -> None:
+    trace = Trace()
+    for number in range(10):
+        call = MCPToolCall("look", {}, str(number))
+        trace.record(ToolStep(call=call, result=MCPToolResult([picture(f"seen {number}")])))
+    async with ModelServer(verdict("MET")) as server:
+        score = await LLMJudgeGrader.grade(
+            answer=[picture("answer")], trace=trace, criteria=["c"], base_url=server.url
+        )
+        assert (score.info or {})["cut"] == ["trajectory: 3 of 10 images left out, the earliest"]
+        shown = shown_images(server.asks[0])
+        assert list(shown.values()) == [*(f"seen {n}" for n in range(3, 10)), "answer"]
+        assert shown["[image 4]"] == "seen 3"
+        assert "| [3] look returned [image 4]: " in server.asks[0].prompt
+        assert "<response>\n| [image 11]" in server.asks[0].prompt
 
 
 async def test_images_answers_and_whole_trajectories_are_shown() -> None:

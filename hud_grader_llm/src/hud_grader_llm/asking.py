@@ -54,8 +54,15 @@ class Judge:
 
     @classmethod
     def of(cls, model: str | Sequence[str] | None, **options: Any) -> Judge:
-        """Make one from a name or a list of names; None takes the default."""
-        names = [model] if isinstance(model, str) else list(model or [default_model()])
+        """Make one from a name or a list of names; None takes the default.
+
+        Raises:
+            GraderError: it is neither.
+        """
+        given: Any = default_model() if model is None else model
+        names = [given] if isinstance(given, str) else list(given) if isinstance(given, Sequence) else []
+        if not names or not all(isinstance(name, str) and name for name in names):
+            raise GraderError(f"model={model!r} must be a name or a list of names")
         return cls(models=names, **options)
 
 
@@ -101,16 +108,19 @@ class Asker:
     async def ask(self, question: Question, *, slot: int = 0, fresh: bool = False) -> Asked:
         """Ask the first model that answers; `slot` tells apart repetitions of the same question.
 
-        `fresh` neither looks into a cache nor lets the client keep the reply.
+        The models share the deadline: each has an equal part of what is left, so that one that hangs leaves time for
+        the next. `fresh` neither looks into a cache nor lets the client keep the reply.
 
         Raises:
             GraderError: none did; says why for each.
         """
         failures: list[str] = []
         retryable = False
-        for model in self._judge.models:
+        end = time.monotonic() + self._judge.deadline_s
+        for place, model in enumerate(self._judge.models):
+            left = max(0.0, end - time.monotonic()) / (len(self._judge.models) - place)
             try:
-                asked = await self._ask_one(model, question, slot, failures, fresh=fresh)
+                asked = await self._ask_one(model, question, slot, failures, fresh=fresh, within_s=left)
             except (ProviderError, ConfigError, WireError) as error:
                 retryable = retryable or error.retryable
                 failures.append(str(error))
@@ -123,13 +133,22 @@ class Asker:
         raise failed
 
     async def _ask_one(
-        self, model: str, question: Question, slot: int, failures: Sequence[str], *, fresh: bool
+        self,
+        model: str,
+        question: Question,
+        slot: int,
+        failures: Sequence[str],
+        *,
+        fresh: bool,
+        within_s: float,
     ) -> Asked:
         start = time.monotonic()
         if self._host is not None:
             try:
                 dialect = dialect_for(model)
-                reply = await self._by_host(self._host, dialect, model, question, slot, fresh=fresh)
+                reply = await self._by_host(
+                    self._host, dialect, model, question, slot, fresh=fresh, within_s=within_s
+                )
             except HudProtocolError as error:
                 if error.data.get("type") != "ConfigError":
                     raise
@@ -149,24 +168,32 @@ class Asker:
                 )
         judge = self._judge
         route = resolve_plain(model, base_url=judge.base_url, api_key=judge.api_key, gateway=judge.gateway)
-        reply, cached, key = await self._direct(route, question, slot, fresh=fresh)
+        reply, cached, key = await self._direct(route, question, slot, fresh=fresh, within_s=within_s)
         usage = Usage(cost_usd=0.0, llm_call_count=0) if cached else usage_in(route, reply)
         took = time.monotonic() - start
         text = read_reply(route.dialect.name, reply)
         return Asked(text, model, usage, took, cached, False, list(failures), key)
 
     async def _by_host(
-        self, host: HostCalls, dialect: str, model: str, question: Question, slot: int, *, fresh: bool
+        self,
+        host: HostCalls,
+        dialect: str,
+        model: str,
+        question: Question,
+        slot: int,
+        *,
+        fresh: bool,
+        within_s: float,
     ) -> dict[str, Any]:
+        end = time.monotonic() + within_s
         notes: dict[str, Any] = {"slot": slot} if slot else {}
         if fresh or not self._judge.cache:
             notes["cache"] = False
 
         async def send(body: dict[str, Any]) -> dict[str, Any]:
             asked = {**body, NOTES: notes} if notes else body
-            return await host.model(
-                dialect=dialect, model=model, body=asked, deadline_s=self._judge.deadline_s
-            )
+            left = max(0.0, end - time.monotonic())
+            return await host.model(dialect=dialect, model=model, body=asked, deadline_s=left)
 
         place = f"host {model}"
         body = question.body(dialect, model, structured=place not in _unstructured)
@@ -175,12 +202,14 @@ class Asker:
         except HudProtocolError as error:
             if not _refuses_schema(error.data.get("status"), error.message, body):
                 raise
+            reply = await send(question.body(dialect, model, structured=False))
             _unstructured.add(place)
-            return await send(question.body(dialect, model, structured=False))
+            return reply
 
     async def _direct(
-        self, route: Route, question: Question, slot: int, *, fresh: bool
+        self, route: Route, question: Question, slot: int, *, fresh: bool, within_s: float
     ) -> tuple[dict[str, Any], bool, str]:
+        end = time.monotonic() + within_s
         place = f"{route.base_url} {route.model}"
         name = route.dialect.name
         body = question.body(name, route.model, structured=place not in _unstructured)
@@ -191,13 +220,13 @@ class Asker:
             if (kept := _cache().get(key)) is not None:
                 return kept, True, ""
         try:
-            reply = await self._caller.call(route, body, deadline_s=self._judge.deadline_s)
+            reply = await self._caller.call(route, body, deadline_s=within_s)
         except ProviderError as error:
             if not _refuses_schema(error.status, str(error), body):
                 raise
-            _unstructured.add(place)
             body = question.body(name, route.model, structured=False)
-            reply = await self._caller.call(route, body, deadline_s=self._judge.deadline_s)
+            reply = await self._caller.call(route, body, deadline_s=max(0.0, end - time.monotonic()))
+            _unstructured.add(place)
         return reply, False, key
 
 

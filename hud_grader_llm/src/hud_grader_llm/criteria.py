@@ -45,6 +45,8 @@ def read_criteria(given: Iterable[Any]) -> list[Criterion]:
     """
     if isinstance(given, str):
         given = [given]
+    if isinstance(given, Mapping) or not isinstance(given, Iterable):
+        raise ValueError(f"criteria must be a list, not {given!r}; give a weight as (text, weight)")
     criteria = [_one(item, place) for place, item in enumerate(given)]
     if not criteria:
         raise ValueError("no criteria: there is nothing to judge by")
@@ -65,12 +67,15 @@ def _one(item: Any, place: int) -> Criterion:
     text = next((found for key in _TEXTS if isinstance(found := read(item, key), str)), None)
     if text is None:
         raise ValueError(f"criterion {place}: {item!r} has no text under {', '.join(_TEXTS)}")
-    if isinstance(item, Mapping) and (unknown := sorted(set(item) - {*_TEXTS, "weight", "name"})):
+    if isinstance(item, Mapping) and (unknown := sorted(map(str, set(item) - {*_TEXTS, "weight", "name"}))):
         raise ValueError(f"criterion {place}: unknown keys {unknown}; known: requirement, weight, name")
     weight = read(item, "weight", 1.0)
     if not _is_number(weight):
         raise ValueError(f"criterion {place}: weight {weight!r} is no number")
-    return Criterion(text, float(weight), str(read(item, "name", "") or ""))
+    name = read(item, "name", "")
+    if name is not None and not isinstance(name, str):
+        raise ValueError(f"criterion {place}: name {name!r} is no text")
+    return Criterion(text, float(weight), name or "")
 
 
 _TEXTS = ("requirement", "criterion", "text", "description")

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from hud.errors import GraderError
 from hud.types.grade import SubScore
-from hud.types.messages import Usage
+from hud.types.messages import Usage, read
 from hud.types.trace import Trace
 from hud_grader_llm.accounts import AccountableGrader
 from hud_grader_llm.asking import DEADLINE_S, Asker, Judge
@@ -74,8 +74,6 @@ class LLMJudgeGrader(AccountableGrader):
         held = _rubric(rubric)
         wanted = read_criteria(criteria if criteria is not None else held.criteria)
         votes = held.votes if votes is None else votes
-        if votes < 1:
-            raise GraderError(f"votes={votes} must be at least 1")
         judge = Judge.of(
             model or held.model,
             base_url=base_url,
@@ -135,7 +133,13 @@ def _material(
     if answer is not None or trace is None:
         material.add("response", answer, suspect=True)
     if images:
-        material.add("images", list(images))
+        shown = list(images)
+        if wrong := [image for image in shown if read(image, "type") != "image"]:
+            raise GraderError(
+                f"images= takes image blocks ({{'type': 'image', 'data': <base64>, 'mimeType': ...}}), "
+                f"not {str(wrong[0])[:200]!r}"
+            )
+        material.add("images", shown)
     return material
 
 
@@ -151,10 +155,13 @@ def _criterion_text(criterion: Criterion) -> str:
 def titles(criteria: Sequence[Criterion]) -> list[str]:
     """Return the criteria's titles, those that occur twice numbered."""
     names = [criterion.title for criterion in criteria]
-    return [
-        name if names.count(name) == 1 else f"{name}-{names[: i + 1].count(name)}"
-        for i, name in enumerate(names)
-    ]
+    found: list[str] = []
+    for place, name in enumerate(names):
+        number = names[:place].count(name) + 1
+        while names.count(name) > 1 and (f"{name}-{number}" in names or f"{name}-{number}" in found):
+            number += 1
+        found.append(name if names.count(name) == 1 else f"{name}-{number}")
+    return found
 
 
 def _child(criterion: Criterion, decision: Decision, title: str) -> SubScore:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from hud.errors import GraderError
 from hud.types.messages import Usage
 from hud_grader_llm.asking import Asked, Asker
-from hud_grader_llm.question import Question
+from hud_grader_llm.question import MAX_TOKENS, Question, ReplyText
 from hud_grader_llm.verdict import Form, UnreadableReplyError, Verdict, read_verdict
 
 T = TypeVar("T")
@@ -22,11 +22,15 @@ AT_ONCE = 16
 
 @dataclass(frozen=True, slots=True)
 class Vote:
-    """One reading of one question; `choice` is None where it could not be had, and `reason` says why."""
+    """One reading of one question; `choice` is None where it could not be had, and `reason` says why.
+
+    `failure` is what kept it from being asked.
+    """
 
     choice: str | None
     reason: str
     asked: Sequence[Asked] = ()
+    failure: GraderError | None = None
 
     def record(self) -> dict[str, Any]:
         """Return what is kept of it."""
@@ -99,6 +103,8 @@ async def decide(
     Raises:
         GraderError: there is no majority for a choice; says what each vote was.
     """
+    if type(votes) is not int or votes < 1:
+        raise GraderError(f"votes={votes!r} must be a whole number of at least 1")
     done: list[Vote] = await together(
         [_vote(asker, question, form, slot, undecided=undecided, slots=slots) for slot in range(votes)]
     )
@@ -108,10 +114,15 @@ async def decide(
         if count * 2 > votes:
             reason = next(vote.reason for vote in done if vote.choice == choice)
             return Decision(choice, reason, count / votes, done)
+    failures = [vote.failure for vote in done if vote.failure is not None]
+    if failures and len(failures) == votes:
+        raise failures[0]
     said = "; ".join(vote.choice or vote.reason for vote in done)
-    raise GraderError(
+    failed = GraderError(
         f"the judge could not decide: {said}" if votes == 1 else f"no majority among {votes} votes: {said}"
     )
+    failed.retryable = any(failure.retryable for failure in failures)
+    raise failed
 
 
 async def _vote(
@@ -126,12 +137,12 @@ async def _vote(
     async with slots:
         try:
             verdict, asked = await _ask(asker, question, form, slot)
-        except GraderError:
-            if slot == 0:
-                raise  # the first vote's failure is the judge's: the others would fail alike
-            return Vote(None, "could not be asked")
+        except GraderError as error:
+            return Vote(None, str(error), failure=error)
     if verdict is None:
-        return Vote(None, f"unreadable: {asked[-1].reply.text[:200]!r}", asked)
+        last = asked[-1].reply
+        cut = f" (cut off at {MAX_TOKENS} tokens)" if last.cut else ""
+        return Vote(None, f"unreadable: {last.text[:200]!r}{cut}", asked)
     if verdict.choice == undecided:
         return Vote(None, f"cannot decide: {verdict.reason}", asked)
     return Vote(verdict.choice, verdict.reason, asked)
@@ -140,20 +151,24 @@ async def _vote(
 async def _ask(asker: Asker, question: Question, form: Form, slot: int) -> tuple[Verdict | None, list[Asked]]:
     asked = [await asker.ask(question, slot=slot)]
     try:
-        verdict = read_verdict(asked[0].reply.text, form)
+        verdict = _read(asked[0].reply, form)
     except UnreadableReplyError as error:
-        cut = " (it was cut off: be brief)" if asked[0].reply.cut else ""
-        complaint = (
-            f"Your reply could not be read: {error}{cut}. Reply with one JSON object only: {form.example}"
-        )
+        complaint = f"Your reply could not be read: {error}. Reply with one JSON object only: {form.example}"
     else:
         asker.keep(asked[0])
         return verdict, asked
     asked.append(await asker.ask(question.followed_by(asked[0].reply.text, complaint), slot=slot, fresh=True))
     try:
-        return read_verdict(asked[1].reply.text, form), asked
+        return _read(asked[1].reply, form), asked
     except UnreadableReplyError:
         return None, asked
+
+
+def _read(reply: ReplyText, form: Form) -> Verdict:
+    if reply.cut:
+        # What stands in its beginning may be a verdict that the response wrote, and the judge was quoting.
+        raise UnreadableReplyError("it was cut off at the limit of its length; be brief")
+    return read_verdict(reply.text, form)
 
 
 async def together(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:

@@ -59,26 +59,37 @@ class Material:
     """
 
     texts: list[tuple[str, str]] = field(default_factory=list)
-    images: list[dict[str, str]] = field(default_factory=list)
-    cuts: list[str] = field(default_factory=list)
     suspicions: list[str] = field(default_factory=list)
+    _images: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    _cuts: list[str] = field(default_factory=list)
 
     def add(self, name: str, value: Any, *, suspect: bool = False, limit: int = LONGEST_CHARS) -> None:
         """Add a text, an answer, content blocks, a trace, or anything JSON can say."""
-        text, images = readable(value)
+        text, images = readable(value, len(self._images))
         if suspect:
             self.suspicions += [what for what, pattern in _SUSPECT if pattern.search(text)]
         if len(text) > limit:
-            self.cuts.append(
+            self._cuts.append(
                 f"{name}: {len(text) - limit:,} of {len(text):,} characters left out of the middle"
             )
             text = f"{text[: limit // 2]}\n[... {len(text) - limit:,} characters left out ...]\n{text[-(limit // 2) :]}"
         self.texts.append((name, text))
-        room = MOST_IMAGES - len(self.images)
-        if len(images) > room:
-            self.cuts.append(f"{name}: {len(images) - room} of {len(images)} images left out, the earliest")
-            images = images[len(images) - room :]
-        self.images += images
+        self._images += [(name, image) for image in images]
+
+    @property
+    def images(self) -> dict[str, dict[str, str]]:
+        """The images that are shown, the last ones of all, by the names the texts give them."""
+        named = {f"image {n}": image for n, (_, image) in enumerate(self._images, start=1)}
+        return dict(list(named.items())[-MOST_IMAGES:])
+
+    @property
+    def cuts(self) -> list[str]:
+        """What was left out."""
+        left_out = [name for name, _ in self._images[:-MOST_IMAGES]]
+        return self._cuts + [
+            f"{name}: {left_out.count(name)} of {sum(n == name for n, _ in self._images)} images left out, the earliest"
+            for name in dict.fromkeys(left_out)
+        ]
 
     def quoted(self) -> str:
         """Return all texts, each under its name, every line marked."""
@@ -96,32 +107,40 @@ def _visible(line: str) -> str:
     if line.isascii() and line.isprintable():
         return line
     return "".join(
-        char
-        if char == "\t" or unicodedata.category(char) not in ("Cc", "Cf", "Co", "Cn", "Cs")
-        else f"\\u{{{ord(char):x}}}"
+        f"\\u{{{ord(char):x}}}"
+        if char != "\t" and (unicodedata.category(char) in _UNSEEN or _IGNORABLE.match(char))
+        else char
         for char in line
     )
 
 
-def readable(value: Any) -> tuple[str, list[dict[str, str]]]:
-    """Return a value's text and its images (`data` in base64, `mimeType`)."""
+_UNSEEN = ("Cc", "Cf", "Co", "Cn", "Cs")
+_IGNORABLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0d\uffa0\U000e0100-\U000e01ef]"
+)
+"""Letters and marks that are drawn as nothing (Unicode's Default_Ignorable_Code_Point, and the blank of Braille);
+not U+FE0E and U+FE0F, which choose between an emoji's two forms. Source: DerivedCoreProperties.txt, Unicode 16."""
+
+
+def readable(value: Any, before: int = 0) -> tuple[str, list[dict[str, str]]]:
+    """Return a value's text and its images (`data` in base64, `mimeType`), numbered from `before` + 1."""
     if value is None:
         return "", []
     if isinstance(value, str):
         return value, []
     if isinstance(value, Answer):
-        return readable(value.raw or value.content)
+        return readable(value.raw or value.content, before)
     if isinstance(value, Trace):
         from hud_grader_llm.transcript import transcript
 
-        return transcript(value)
+        return transcript(value, before)
     if (
         isinstance(value, Sequence)
         and not isinstance(value, (bytes, bytearray))
         and value
         and _are_blocks(value)
     ):
-        return _of_blocks(value)
+        return _of_blocks(value, before)
     return json.dumps(plain(value), ensure_ascii=False, indent=2, default=str), []
 
 
@@ -129,7 +148,7 @@ def _are_blocks(value: Sequence[Any]) -> bool:
     return all(read(item, "type") in ("text", "image", "resource") for item in value)
 
 
-def _of_blocks(blocks: Sequence[Any]) -> tuple[str, list[dict[str, str]]]:
+def _of_blocks(blocks: Sequence[Any], before: int) -> tuple[str, list[dict[str, str]]]:
     texts: list[str] = []
     images: list[dict[str, str]] = []
     for block in blocks:
@@ -138,7 +157,7 @@ def _of_blocks(blocks: Sequence[Any]) -> tuple[str, list[dict[str, str]]]:
             texts.append(str(read(block, "text", "")))
         elif kind == "image":
             images.append(image_of(block))
-            texts.append(f"[image {len(images)}]")
+            texts.append(f"[image {before + len(images)}]")
         else:
             resource = read(block, "resource") or {}
             texts.append(str(read(resource, "text", "")))

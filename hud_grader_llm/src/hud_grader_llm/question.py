@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from hud.errors import GraderError
+from hud.errors import ProviderError
 
 MAX_TOKENS = 4096
 """For reasons and verdict, and for what reasoning models think before."""
@@ -16,11 +16,11 @@ MAX_TOKENS = 4096
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked: system text, turns of (role, text), images with the first turn, the reply's JSON Schema."""
+    """What is asked: system text, turns of (role, text), images by name with the first turn, the reply's schema."""
 
     system: str
     turns: Sequence[tuple[str, str]]
-    images: Sequence[Mapping[str, str]] = ()
+    images: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     schema: Mapping[str, Any] | None = None
     name: str = "verdict"
 
@@ -37,14 +37,11 @@ class Question:
     def _anthropic(self, model: str, *, structured: bool) -> dict[str, Any]:
         messages: list[dict[str, Any]] = []
         for place, (role, text) in enumerate(self.turns):
-            images = [
-                {
-                    "type": "image",
-                    "source": {"type": "base64", "media_type": i["mimeType"], "data": i["data"]},
-                }
-                for i in (self.images if place == 0 else ())
-            ]
-            messages.append({"role": role, "content": [*images, {"type": "text", "text": text}]})
+            parts: list[dict[str, Any]] = []
+            for name, image in self.images.items() if place == 0 else ():
+                source = {"type": "base64", "media_type": image["mimeType"], "data": image["data"]}
+                parts += [{"type": "text", "text": f"[{name}]"}, {"type": "image", "source": source}]
+            messages.append({"role": role, "content": [*parts, {"type": "text", "text": text}]})
         body: dict[str, Any] = {
             "model": model,
             "max_tokens": MAX_TOKENS,
@@ -59,10 +56,11 @@ class Question:
         messages: list[dict[str, Any]] = [{"role": "system", "content": self.system}]
         for place, (role, text) in enumerate(self.turns):
             if place == 0 and self.images:
-                parts: list[dict[str, Any]] = [
-                    {"type": "image_url", "image_url": {"url": f"data:{i['mimeType']};base64,{i['data']}"}}
-                    for i in self.images
-                ]
+                parts: list[dict[str, Any]] = []
+                for name, image in self.images.items():
+                    url = f"data:{image['mimeType']};base64,{image['data']}"
+                    parts.append({"type": "text", "text": f"[{name}]"})
+                    parts.append({"type": "image_url", "image_url": {"url": url}})
                 messages.append({"role": role, "content": [*parts, {"type": "text", "text": text}]})
             else:
                 messages.append({"role": role, "content": text})
@@ -89,13 +87,15 @@ def read_reply(dialect: str, reply: Mapping[str, Any]) -> ReplyText:
     """Read the text of a provider's reply.
 
     Raises:
-        GraderError: it is no reply of that dialect.
+        ProviderError: it is no reply of that dialect.
     """
     try:
         return _anthropic_reply(reply) if dialect == "anthropic" else _chat_reply(reply)
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         shown = json.dumps(dict(reply), default=str)[:300]
-        raise GraderError(f"the judge's reply is no {dialect} message: {shown}") from error
+        raise ProviderError(
+            f"the judge's reply is no {dialect} message: {shown}", status=200, retryable=True
+        ) from error
 
 
 def _anthropic_reply(reply: Mapping[str, Any]) -> ReplyText:
@@ -115,6 +115,8 @@ def _chat_reply(reply: Mapping[str, Any]) -> ReplyText:
     content = message.get("content") or ""
     if isinstance(content, list):
         content = "\n".join(str(part.get("text", "")) for part in content)
+    if not isinstance(content, str):
+        raise TypeError("the content is no text")
     refusal = message.get("refusal")
     finish = choice.get("finish_reason")
     return ReplyText(

@@ -10,7 +10,7 @@ from hud.graders.text import normalize
 from hud.types.grade import SubScore
 from hud_grader_llm.accounts import AccountableGrader
 from hud_grader_llm.asking import DEADLINE_S, Asker, Judge
-from hud_grader_llm.judging import decide
+from hud_grader_llm.judging import AT_ONCE, decide
 from hud_grader_llm.material import MARK, Material, readable
 from hud_grader_llm.question import Question
 from hud_grader_llm.verdict import Form
@@ -88,7 +88,7 @@ class ReferenceGrader(AccountableGrader):
             model, base_url=base_url, api_key=api_key, gateway=gateway, cache=cache, deadline_s=deadline_s
         )
         async with Asker(judge) as asker:
-            slots = asyncio.Semaphore(votes)
+            slots = asyncio.Semaphore(AT_ONCE)
             decision = await decide(asker, asked, FORM, votes=votes, undecided=UNDECIDED, slots=slots)
         info = {
             "_parameters": shown,

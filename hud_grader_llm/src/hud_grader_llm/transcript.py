@@ -11,18 +11,21 @@ RESULT_CHARS = 4_000
 REASONING_CHARS = 2_000
 
 
-def transcript(trace: Trace) -> tuple[str, list[dict[str, str]]]:
-    """Return what was said and done, step by step, with long results cut, and the images that were seen."""
+def transcript(trace: Trace, before: int = 0) -> tuple[str, list[dict[str, str]]]:
+    """Return what was said and done, step by step, with long results cut, and the images that were seen.
+
+    Those are numbered from `before` + 1.
+    """
     lines: list[str] = []
     images: list[dict[str, str]] = []
     for step in trace.steps:
-        lines += _step(step, images)
+        lines += _step(step, images, before)
     if trace.content is not None:
         lines.append(f"[answer] {trace.content}")
     return "\n".join(lines), images
 
 
-def _step(step: Step, images: list[dict[str, str]], depth: str = "") -> list[str]:
+def _step(step: Step, images: list[dict[str, str]], before: int, depth: str = "") -> list[str]:
     head = f"{depth}[{step.step_id}]"
     if isinstance(step, AgentStep):
         lines = [f"{head} agent: {step.content}"] if step.content else []
@@ -31,13 +34,13 @@ def _step(step: Step, images: list[dict[str, str]], depth: str = "") -> list[str
         lines += [f"{head} agent calls {call.name} {_arguments(call.arguments)}" for call in step.tool_calls]
         return lines or [f"{head} agent says nothing"]
     if isinstance(step, ToolStep):
-        images += images_in(step.result.content)
+        seen = images_in(step.result.content)
+        shown = "".join(f" [image {before + len(images) + n}]" for n in range(1, len(seen) + 1))
+        images += seen
         failed = " (failed)" if step.result.isError else ""
-        seen = sum(block.get("type") == "image" for block in step.result.content)
-        shown = f" [{seen} images]" if seen else ""
         return [f"{head} {step.call.name} returned{failed}{shown}: {_cut(step.result.text, RESULT_CHARS)}"]
     if isinstance(step, SubagentStep):
-        inner = [line for sub in step.subagent.steps for line in _step(sub, images, depth + "  ")]
+        inner = [line for sub in step.subagent.steps for line in _step(sub, images, before, depth + "  ")]
         return [f"{head} a subagent worked:", *inner, f"{head} it answered: {step.subagent.content}"]
     if step.error:
         return [f"{head} error: {step.error}"]
