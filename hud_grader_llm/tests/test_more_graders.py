@@ -12,8 +12,8 @@ from hud.errors import ConfigError, GraderError
 from hud.graders import LLMJudgeGrader
 from hud.testing.llm import Ask, ModelServer, Turn
 from hud.types import AgentStep, MCPToolCall, MCPToolResult, SubagentStep, ToolStep, Trace, Usage
-from hud_grader_llm import PairwiseGrader, ReferenceGrader, Rubric, TrajectoryGrader, compare, rank
-from hud_grader_llm.calibration import agreement
+from hud_grader_llm import Criterion, PairwiseGrader, ReferenceGrader, Rubric, TrajectoryGrader, compare, rank
+from hud_grader_llm.calibration import agreement, calibrate, read_labelled
 from hud_grader_llm.command import judge
 from hud_grader_llm.testing import asked_criterion, quoted_response, verdict
 
@@ -54,6 +54,33 @@ async def test_a_judge_that_favours_a_place_makes_a_tie() -> None:
         assert score.value == 0.5
         assert (score.info or {})["consistent"] is False
         assert "k3y" not in score.model_dump_json()
+
+
+@pytest.mark.anyio
+async def test_what_cannot_be_compared_is_a_grader_error() -> None:
+    async with ModelServer(of("better", "FIRST")) as server:
+        wrongs: list[dict[str, Any]] = [{"criteria": [("x", 0)]}, {"votes": 0}, {"model": []}]
+        for wrong in wrongs:
+            with pytest.raises(GraderError):
+                await compare("a", "b", base_url=server.url, **wrong)
+            with pytest.raises(GraderError):
+                await rank(["a", "b"], base_url=server.url, **wrong)
+        assert not server.asks
+
+
+@pytest.mark.anyio
+async def test_the_images_of_two_responses_are_told_apart() -> None:
+    def picture(data: str) -> list[dict[str, str]]:
+        return [{"type": "image", "data": data, "mimeType": "image/png"}]
+
+    async with ModelServer(of("better", "FIRST")) as server:
+        await compare(picture("QUFB"), picture("QkJC"), base_url=server.url)
+        ask = next(
+            ask for ask in server.asks if ask.body["messages"][0]["content"][1]["source"]["data"] == "QUFB"
+        )
+        assert ask.images == 2
+        assert "<first response>\n| [image 1]" in ask.prompt
+        assert "<second response>\n| [image 2]" in ask.prompt
 
 
 @pytest.mark.anyio
@@ -150,7 +177,7 @@ async def test_each_rule_is_a_part_of_the_score_and_no_rule_an_error() -> None:
         ("uses edit", 0.0),
         ("at most 9 steps", 1.0),
     ]
-    wrongs: list[dict[str, Any]] = [{}, {"forbidden_commands": ["("]}]
+    wrongs: list[dict[str, Any]] = [{}, {"forbidden_commands": ["("]}, {"forbidden_tools": "bash"}]
     for wrong in wrongs:
         with pytest.raises(GraderError):
             await TrajectoryGrader.grade(trace=trace(), **wrong)
@@ -190,6 +217,15 @@ async def test_a_rubric_file_holds_criteria_question_and_votes(tmp_path: Path) -
         ("criteria: [[a, b]]", "no \\(text, weight\\)"),
         ("criteria: [a]\nvotes: 0", "votes"),
         ("criteria: [[a, 0]]", "weight 0"),
+        ("criteria: [a]\ncriteria: [b]", "criteria occurs twice"),
+        ("criteria: [{requirement: a, requirement: b}]", "requirement occurs twice"),
+        ("criteria: {a: 1, b: -1}", "must be a list"),
+        ("criteria: 5", "must be a list"),
+        ("criteria: [a]\nmodel: 5", "model must be"),
+        ("criteria: [a]\nmodel: [a, 1]", "model must be"),
+        ("criteria: [a]\nquestion: [why]", "question must be a text"),
+        ("1: a\ncriterias: [a]", "unknown keys"),
+        ("criteria: [{requirement: a, name: [x]}]", "is no text"),
     ],
 )
 def test_a_wrong_rubric_is_named(tmp_path: Path, text: str, message: str) -> None:
@@ -197,6 +233,12 @@ def test_a_wrong_rubric_is_named(tmp_path: Path, text: str, message: str) -> Non
     path.write_text(text)
     with pytest.raises(ConfigError, match=message):
         Rubric.load(path)
+
+
+def test_an_empty_question_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("\ufeffquestion:\nname:\nmodel:\ncriteria: [a]", encoding="utf-8")
+    assert Rubric.load(path) == Rubric([Criterion("a")])
 
 
 def test_agreement_is_accuracy_and_kappa() -> None:
@@ -254,15 +296,45 @@ def test_the_command_prints_agreement_with_people(tmp_path: Path) -> None:
         command = ["calibrate", str(rubric), str(labelled), "--base-url", address[0]]
         shown = CliRunner().invoke(judge, command)
         assert shown.exit_code == 0, shown.output
-        assert "12 answers, 1 without a verdict, cost $" in shown.output
+        assert "12 answers, 2 verdicts missing, cost $" in shown.output
         assert "line 5: is good: judge says unmet" in shown.output
         result = json.loads(CliRunner().invoke(judge, [*command, "--json"]).output)
         assert [row["count"] for row in result["criteria"]] == [11, 11]
         assert result["overall"]["accuracy"] == pytest.approx(20 / 22)
-        assert CliRunner().invoke(judge, [*command, "--min-kappa", "0.99"]).exit_code == 1
+        assert [row["accuracy"] for row in result["criteria"]] == [pytest.approx(10 / 11)] * 2
+        low = CliRunner().invoke(judge, [*command, "--min-kappa", "0.99"])
+        assert low.exit_code == 1
+        assert "--min-kappa asks for 0.99" in low.stderr
     finally:
         done.set()
         thread.join()
+
+
+@pytest.mark.anyio
+async def test_only_what_is_labelled_is_asked_and_one_verdict_missing_costs_no_other(tmp_path: Path) -> None:
+    rubric = Rubric([Criterion("good it is"), Criterion("odd it is", -2), Criterion("new it is")])
+    path = tmp_path / "labelled.jsonl"
+    answers = ["a\u2028b", "c"]
+    rows = [
+        {"answer": a, "labels": {"good it is": True, "odd it is": True}, "question": None} for a in answers
+    ]
+    text = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    path.write_text(f"\ufeff{text}\r\n", encoding="utf-8")
+
+    def rule(ask: Ask) -> Turn:
+        assert "<question>" not in ask.prompt
+        odd = asked_criterion(ask).startswith("odd")
+        return verdict("CANNOT_DECIDE" if odd and "| c" in ask.prompt else "MET")
+
+    async with ModelServer(rule) as server:
+        result = await calibrate(rubric, read_labelled(path, rubric), base_url=server.url)
+        assert len(server.asks) == 4
+    assert [(row.name, row.count, row.accuracy) for row in result.criteria] == [
+        ("good it is", 2, 1.0),
+        ("odd it is", 1, 1.0),
+    ]
+    assert [text.split(":")[0] for text in result.undecided] == ["line 2"]
+    assert list(result.unlabelled) == ["new it is"]
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,15 @@ class AccountableGrader(Grader):
     async def grade(cls, weight: float = 1.0, name: str | None = None, **parameters: Any) -> SubScore:
         """Grade as any grader does, and put the verdicts on record where a session runs."""
         score = await super().grade(weight=weight, name=name, **parameters)
-        session = current()
-        if session is not None:
-            session.record(judge=[*session.recorded.get("judge", ()), account_of(score)])
+        put_on_record(account_of(score))
         return score
+
+
+def put_on_record(account: dict[str, Any]) -> None:
+    """Add what was asked and answered to the info of the rollout's grade, where a session runs."""
+    session = current()
+    if session is not None:
+        session.record(judge=[*session.recorded.get("judge", ()), account])
 
 
 def account_of(score: SubScore) -> dict[str, Any]:

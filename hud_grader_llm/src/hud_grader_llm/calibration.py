@@ -12,7 +12,10 @@ from typing import Any
 import anyio
 
 from hud.errors import ConfigError, GraderError, PluginNotInstalledError
+from hud.types.grade import SubScore
+from hud_grader_llm.criteria import Criterion
 from hud_grader_llm.grader import LLMJudgeGrader, titles
+from hud_grader_llm.judging import together
 from hud_grader_llm.rubric import Rubric
 
 KNOWN = ("answer", "question", "reference", "label", "labels", "id")
@@ -48,13 +51,16 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """The whole result; `undecided` are answers the judge gave no verdict on, with why."""
+    """The whole result; `undecided` are the verdicts that could not be had, with why, `unlabelled` the criteria
+    that no answer is labelled for.
+    """
 
     overall: Agreement | None
     criteria: Sequence[Agreement]
     undecided: Sequence[str]
     cost_usd: float | None
     disagreements: Sequence[str]
+    unlabelled: Sequence[str] = ()
 
 
 def read_labelled(path: str | Path, rubric: Rubric) -> list[Labelled]:
@@ -65,9 +71,12 @@ def read_labelled(path: str | Path, rubric: Rubric) -> list[Labelled]:
     """
     names = titles(rubric.criteria)
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        # Not splitlines(): a line separator (U+2028) may stand within an answer.
+        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is no UTF-8: {error}") from error
     found = [
         _labelled(line, f"{path}:{n}", n, names) for n, line in enumerate(lines, start=1) if line.strip()
     ]
@@ -96,7 +105,7 @@ def _labelled(line: str, where: str, number: int, names: Sequence[str]) -> Label
         if label not in (True, False):
             raise ConfigError(f"{where}: label of {name!r} is {label!r}; give true or false")
     labels = {name: bool(label) for name, label in labels.items()}
-    return Labelled(item["answer"], labels, str(item.get("question", "")), item.get("reference"), number)
+    return Labelled(item["answer"], labels, str(item.get("question") or ""), item.get("reference"), number)
 
 
 async def calibrate(
@@ -107,14 +116,15 @@ async def calibrate(
     progress: Callable[[int], None] | None = None,
     **options: Any,
 ) -> Calibration:
-    """Judge every labelled answer and compare; the options are those of `LLMJudgeGrader`.
+    """Judge every labelled answer by what it is labelled for, and compare; the options are `LLMJudgeGrader`'s.
 
     Raises:
         GraderError: not one answer could be judged.
         PluginNotInstalledError: scikit-learn is missing.
     """
     _metrics()  # missing is said before any call is paid for
-    pairs: dict[str, list[tuple[bool, bool]]] = {name: [] for name in titles(rubric.criteria)}
+    by_name = dict(zip(titles(rubric.criteria), rubric.criteria, strict=True))
+    pairs: dict[str, list[tuple[bool, bool]]] = {name: [] for name in by_name}
     undecided: list[tuple[int, str]] = []
     disagreements: list[tuple[int, str]] = []
     costs: list[float | None] = []
@@ -124,31 +134,37 @@ async def calibrate(
     async def one(item: Labelled) -> None:
         nonlocal done
         async with slots:
-            try:
-                score = await LLMJudgeGrader.compute_score(
-                    answer=item.answer,
-                    rubric=rubric,
-                    question=item.question or rubric.question,
-                    reference=item.reference,
-                    **options,
-                )
-            except GraderError as error:
-                undecided.append((item.line, f"line {item.line}: {error}"))
-            else:
-                costs.append((score.info or {})["usage"]["cost_usd"])
-                for child in score.children or ():
-                    if child.name in item.labels:
-                        said = child.value == 1.0
-                        pairs[child.name].append((item.labels[child.name], said))
-                        if said != item.labels[child.name]:
-                            reason = (child.info or {}).get("reason", "")
-                            verdict = "met" if said else "unmet"
-                            disagreements.append(
-                                (item.line, f"line {item.line}: {child.name}: judge says {verdict}: {reason}")
-                            )
+            asked = [(name, criterion) for name, criterion in by_name.items() if name in item.labels]
+            found = await together([verdict_on(item, criterion) for _, criterion in asked])
+        for (name, _), score in zip(asked, found, strict=True):
+            if isinstance(score, GraderError):
+                undecided.append((item.line, f"line {item.line}: {score}"))
+                continue
+            costs.append((score.info or {})["usage"]["cost_usd"])
+            child = (score.children or [score])[0]
+            said = child.value == 1.0
+            pairs[name].append((item.labels[name], said))
+            if said != item.labels[name]:
+                reason = (child.info or {}).get("reason", "")
+                verdict = "met" if said else "unmet"
+                text = f"line {item.line}: {name}: judge says {verdict}: {reason}"
+                disagreements.append((item.line, text))
         done += 1
         if progress is not None:
             progress(done)
+
+    async def verdict_on(item: Labelled, criterion: Criterion) -> SubScore | GraderError:
+        try:
+            return await LLMJudgeGrader.grade(
+                answer=item.answer,
+                criteria=[criterion],
+                rubric=rubric,
+                question=item.question or rubric.question,
+                reference=item.reference,
+                **options,
+            )
+        except GraderError as error:
+            return error
 
     async with anyio.create_task_group() as group:
         for item in labelled:
@@ -165,6 +181,7 @@ async def calibrate(
         [text for _, text in sorted(undecided)],
         None if unknown else sum(cost for cost in costs if cost is not None),
         [text for _, text in sorted(disagreements)],
+        [name for name in by_name if not any(name in item.labels for item in labelled)],
     )
 
 

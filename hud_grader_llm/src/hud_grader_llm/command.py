@@ -67,11 +67,14 @@ def calibrate(
 
     result = anyio.run(run)
     if as_json:
-        click.echo(json.dumps(asdict(result), indent=2))
+        click.echo(json.dumps({"answers": len(items), **asdict(result)}, indent=2))
     else:
         _show(result, len(items))
     overall = result.overall
-    if min_kappa is not None and (overall is None or overall.kappa is None or overall.kappa < min_kappa):
+    kappa = overall.kappa if overall else None
+    if min_kappa is not None and (kappa is None or kappa < min_kappa):
+        why = "not defined, since all are of one kind" if kappa is None else f"{kappa:.2f}"
+        click.echo(f"kappa over all is {why}; --min-kappa asks for {min_kappa:g}", err=True)
         raise click.exceptions.Exit(1)
 
 
@@ -84,9 +87,14 @@ def _show(result: Calibration, count: int) -> None:
     for row in rows:
         click.echo(_line(row, width))
     cost = "unknown" if result.cost_usd is None else f"${result.cost_usd:.4f}"
-    click.echo(f"\n{count} answers, {len(result.undecided)} without a verdict, cost {cost}")
-    for text in (*result.undecided[:10], *result.disagreements[:20]):
-        click.echo(f"  {text[:300]}")
+    click.echo(f"\n{count} answers, {len(result.undecided)} verdicts missing, cost {cost}")
+    for name in result.unlabelled:
+        click.echo(f"  no answer is labelled for {name}")
+    for texts, most in ((result.undecided, 10), (result.disagreements, 20)):
+        for text in texts[:most]:
+            click.echo(f"  {text[:300]}")
+        if len(texts) > most:
+            click.echo(f"  and {len(texts) - most} more, which --json shows")
 
 
 def _line(row: Agreement, width: int) -> str:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from hud.errors import GraderError
+from hud.graders.base import Grader
 from hud.types.grade import SubScore
 from hud.types.messages import Usage
-from hud_grader_llm.accounts import AccountableGrader
+from hud_grader_llm.accounts import put_on_record
 from hud_grader_llm.asking import DEADLINE_S, Asker, Judge
 from hud_grader_llm.criteria import Criterion, read_criteria
 from hud_grader_llm.judging import AT_ONCE, Decision, decide, together
@@ -68,20 +69,41 @@ async def compare(
     """Return which of two answers is better, by `criteria` where there are any; see `LLMJudgeGrader` for the rest.
 
     Raises:
-        GraderError: the judge could not decide or be asked.
+        GraderError: the judge could not decide or be asked, or the criteria are none.
     """
     judge = Judge.of(
         model, base_url=base_url, api_key=api_key, gateway=gateway, cache=cache, deadline_s=deadline_s
     )
+    wanted = points(criteria)
     async with Asker(judge) as asker:
-        return await compare_with(asker, a, b, question, criteria, votes, asyncio.Semaphore(AT_ONCE))
+        result = await compare_with(asker, a, b, question, wanted, votes, asyncio.Semaphore(AT_ONCE))
+    usage = result.usage.model_dump(mode="json")
+    put_on_record({"grader": "compare", "value": result.score, "usage": usage, **result.info})
+    return result
+
+
+def points(criteria: Any) -> list[Criterion]:
+    """Return what answers are compared by; nothing given is none.
+
+    Raises:
+        GraderError: one cannot be read.
+    """
+    try:
+        return read_criteria(criteria) if criteria else []
+    except ValueError as error:
+        raise GraderError(str(error)) from error
 
 
 async def compare_with(
-    asker: Asker, a: Any, b: Any, question: Any, criteria: Any, votes: int, slots: asyncio.Semaphore
+    asker: Asker,
+    a: Any,
+    b: Any,
+    question: Any,
+    wanted: Sequence[Criterion],
+    votes: int,
+    slots: asyncio.Semaphore,
 ) -> Comparison:
     """Compare with an asker that is open already; `slots` bounds the questions at once."""
-    wanted = read_criteria(criteria) if criteria else []
 
     async def ordered(first: Any, second: Any) -> tuple[Decision, Material]:
         material = Material()
@@ -122,7 +144,7 @@ def _ask(criteria: Sequence[Criterion]) -> str:
     return "\n".join([*lines, "", f"Reply with one JSON object only: {CHOICE.example}"])
 
 
-class PairwiseGrader(AccountableGrader):
+class PairwiseGrader(Grader):
     """Scores an answer against another: 1 better, 0.5 as good, 0 worse."""
 
     name: ClassVar[str] = "pairwise"

@@ -9,9 +9,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from hud.types.grade import SubScore
+from hud.types.messages import Usage
+from hud_grader_llm.accounts import put_on_record
 from hud_grader_llm.asking import DEADLINE_S, Asker, Judge
 from hud_grader_llm.judging import AT_ONCE, together
-from hud_grader_llm.pairwise import Comparison, compare_with
+from hud_grader_llm.material import readable
+from hud_grader_llm.pairwise import Comparison, compare_with, points
 
 
 async def rank(
@@ -44,11 +47,13 @@ async def rank(
         model, base_url=base_url, api_key=api_key, gateway=gateway, cache=cache, deadline_s=deadline_s
     )
     pairs = _pairs(len(answers), most_pairs, seed)
+    wanted = points(criteria)
     slots = asyncio.Semaphore(AT_ONCE)
     async with Asker(judge) as asker:
         results: list[Comparison] = await together(
-            [compare_with(asker, answers[i], answers[j], question, criteria, votes, slots) for i, j in pairs]
+            [compare_with(asker, answers[i], answers[j], question, wanted, votes, slots) for i, j in pairs]
         )
+    put_on_record(_account(answers, pairs, results))
     won = [0.0] * len(answers)
     met = [0] * len(answers)
     for (i, j), result in zip(pairs, results, strict=True):
@@ -73,6 +78,24 @@ async def rank(
         )
         for i, score in enumerate(scores)
     ]
+
+
+def _account(
+    answers: Sequence[Any], pairs: Sequence[tuple[int, int]], results: Sequence[Comparison]
+) -> dict[str, Any]:
+    usage = Usage(cost_usd=0.0, llm_call_count=0)
+    for result in results:
+        usage = usage.plus(result.usage)
+    kept = ("a first", "b first")
+    return {
+        "grader": "rank",
+        "answers": [readable(answer)[0] for answer in answers],
+        "comparisons": [
+            {"a": i + 1, "b": j + 1, "score": result.score, **{key: result.info[key] for key in kept}}
+            for (i, j), result in zip(pairs, results, strict=True)
+        ],
+        "usage": usage.model_dump(mode="json"),
+    }
 
 
 def _pairs(count: int, most: int, seed: int) -> list[tuple[int, int]]:

@@ -74,6 +74,16 @@ class TrajectoryGrader(Grader):
         calls = calls_of(seen)
         tools = [call.tool for call in calls]
         children: list[SubScore] = []
+        for parameter, given in (
+            ("required_tools", required_tools),
+            ("forbidden_tools", forbidden_tools),
+            ("allowed_tools", allowed_tools),
+            ("required_commands", required_commands),
+            ("forbidden_commands", forbidden_commands),
+            ("tool_order", tool_order),
+        ):
+            if isinstance(given, str):
+                raise GraderError(f"TrajectoryGrader: {parameter} takes a list, not the text {given!r}")
 
         def rule(name: str, kept: bool, **info: Any) -> None:
             children.append(SubScore(name, float(kept), info=info))
