@@ -1,5 +1,7 @@
 """The judge where it works: in an environment's own process, asking through the orchestrator."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,13 @@ from hud_grader_llm.testing import asked_criterion, verdict
 
 pytestmark = pytest.mark.anyio
 
+HUD = Path(sys.executable).with_name("hud")
+
 ENV = """
 import os
 from hud.environment import Environment
 from hud.graders import BashGrader, LLMJudgeGrader, combine
+from hud_grader_llm import compare, rank
 
 env = Environment(name="judged")
 
@@ -31,6 +36,13 @@ async def number_alone():
     answer = yield "Be good."
     result = await LLMJudgeGrader.grade(answer=answer, criteria=["is good"])
     yield result.value
+
+@env.template()
+async def compared():
+    answer = yield "Be good."
+    first = await compare(answer, "bad")
+    second, _ = await rank([answer, "bad"])
+    yield (first.score + second.value) / 2
 
 @env.template()
 async def undecided():
@@ -90,6 +102,36 @@ async def test_verdicts_are_on_record_where_the_template_yields_the_number_alone
         assert verdict_["model"] == "claude-haiku-4-5"
         assert verdict_["prompt_tokens"] > 0
         assert "criterion_status" in verdict_["raw"][0]
+    shown = subprocess.run(
+        [HUD, "trace", run.trace_id], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "judge is good: MET, because  (claude-haiku-4-5)" in shown.stdout
+    assert "1 model calls by graders, " in shown.stdout
+    assert "$0.000" in shown.stdout
+    assert "criterion_status" not in shown.stdout
+
+
+async def test_comparisons_and_rankings_are_on_record_too(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def prefers(ask: Ask) -> Turn:
+        first = "I am." in ask.prompt.partition("</first response>")[0]
+        return Turn('{"explanation": "kinder", "better": "%s"}' % ("FIRST" if first else "SECOND"))
+
+    async with ModelServer(prefers) as server:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
+        job = await taskset("compared").run(Scripted(said("I am.")), runtime=LocalRuntime(source))
+        [run] = job.runs
+        assert run.reward == 1.0
+        one, two = run.grade.info["judge"]
+        assert (one["grader"], one["a first"]["verdict"], one["b first"]["reason"]) == (
+            "compare",
+            "FIRST",
+            "kinder",
+        )
+        assert two["answers"] == ["I am.", "bad"]
+        assert two["comparisons"][0]["score"] == 1.0
+        assert two["usage"]["prompt_tokens"] > 0
 
 
 async def test_a_judge_that_cannot_decide_is_an_error_and_no_reward(

@@ -40,6 +40,7 @@ HudError
 ├── LimitError                     a limit on steps, tokens, cost or time was reached
 │   └── BudgetExhaustedError       the job's budget is used up
 ├── StoreError                     a job file cannot be read or written
+│   └── JobNotFoundError           (FileNotFoundError) no job of that name is kept here
 └── NotGradedError                 a reward was read that no grader returned
 """
 
@@ -297,6 +298,10 @@ class StoreError(HudError):
     """Raised when a job file cannot be read or written; what can be read is read."""
 
     failed_part = "store"
+
+
+class JobNotFoundError(StoreError, FileNotFoundError):
+    """Raised when no job, or no run, of a name is kept where it was looked for."""
 
 
 class NotGradedError(HudError):

@@ -185,6 +185,20 @@ def test_a_trace_shows_everything_that_happened(wicked: dict[str, Any], hud: Hud
     assert json.loads(hud("trace", run, "--json").stdout)["steps"][1]["model"] == "m-1"
 
 
+def test_the_words_of_huds_command_line_are_taken(wicked: dict[str, Any], hud: Hud) -> None:
+    job, run = wicked["job_id"], wicked["runs"][0]["trace_id"]
+    assert hud("trace", "get", run).stdout == hud("trace", run).stdout
+    assert hud("jobs", "get", job).stdout == hud("jobs", "show", job).stdout
+    missing = hud("jobs", "get", "zz", "--json")
+    assert missing.returncode == 1
+    assert json.loads(missing.stderr or missing.stdout)["error"] == "not_found"
+    stopped = [hud("jobs", word, job[:9], "--yes") for word in ("stop", "cancel")]
+    assert stopped[0].stderr == stopped[1].stderr
+    assert "No such" not in stopped[1].stderr
+    named = hud("models", "list", "claude-haiku-4-5", "--all", "--quiet")
+    assert named.stdout == "claude-haiku-4-5\n"
+
+
 @pytest.mark.parametrize("form", ["{run}", "{run:.9}", "{job:.8}/{run:.8}", "{job}/row-1"])
 def test_a_rollout_is_named_in_any_of_these_ways(wicked: dict[str, Any], hud: Hud, form: str) -> None:
     run = wicked["runs"][1]["trace_id"]

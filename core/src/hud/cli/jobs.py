@@ -142,11 +142,15 @@ def watch(job: str | None) -> int:
     "--now", is_flag=True, help="At once, as a second Ctrl-C would: what runs is lost, what is done is kept."
 )
 @click.option("--wait/--no-wait", default=True, help="Return once it has ended.")
-def stop(job: str, now: bool, wait: bool) -> int:
+@click.option("--yes", "-y", is_flag=True, hidden=True, help="Taken and not needed: nothing is asked.")
+def stop(job: str, now: bool, wait: bool, yes: bool) -> int:  # noqa: ARG001 - HUD's option
     """End a running JOB cleanly, as Ctrl-C in its terminal would: what is done is kept, and can be gone on with."""
     from hud.cli.jobwatch import stop_job
 
     return stop_job(job, now=now, wait=wait)
+
+
+jobs.add_command(stop, "cancel")
 
 
 @jobs.command("prune")

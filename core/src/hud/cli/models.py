@@ -29,8 +29,9 @@ def models() -> None:
 @models.command("list")
 @click.argument("pattern", default="*")
 @click.option("--all", "everything", is_flag=True, help="Also those that nothing here can reach.")
+@click.option("--quiet", "-q", is_flag=True, help="Print names alone.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def list_models(pattern: str, everything: bool, as_json: bool) -> None:
+def list_models(pattern: str, everything: bool, quiet: bool, as_json: bool) -> None:
     """List the models whose price is known, matching PATTERN, and what serves them.
 
     Any other name works as well: agents take it by its pattern. Prices of further models go into [prices] of hud.toml.
@@ -38,6 +39,10 @@ def list_models(pattern: str, everything: bool, as_json: bool) -> None:
     lines = [line for line in model_lines(pattern) if everything or line.reached_by]
     if as_json:
         click.echo(json.dumps([asdict(line) for line in lines], indent=2))
+        return
+    if quiet:
+        for line in lines:
+            click.echo(line.model)
         return
     if lines:
         click.echo(_table(lines))

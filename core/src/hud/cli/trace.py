@@ -20,7 +20,17 @@ def _complete_run(ctx: click.Context, param: click.Parameter, incomplete: str) -
     return runs(incomplete)
 
 
-@click.command()
+class TraceCommand(click.Command):
+    """Takes `hud trace get RUN` as `hud trace RUN`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Leave out a first word `get` that another one follows."""
+        if args[:1] == ["get"] and any(not arg.startswith("-") for arg in args[1:]):
+            args = args[1:]
+        return super().parse_args(ctx, args)
+
+
+@click.command(cls=TraceCommand)
 @click.argument("run", shell_complete=_complete_run)
 @click.option(
     "--follow",

@@ -188,11 +188,29 @@ class Transcript:
             for key, value in (grade.get("info") or {}).items()
             if not str(key).startswith("workspace:")
         }
+        if not self._full and isinstance(facts.get("judge"), list):
+            for account in facts.pop("judge"):
+                yield from self._verdicts(account)
         if facts:
             yield self._body(_arguments(facts), "dim")
         calls = (record.get("extra") or {}).get("host_calls") or ()
         if calls:
-            yield f"  {style(f'{len(calls)} model calls by graders', 'dim')}"
+            used = [call.get("usage") or {} for call in calls]
+            tokens = sum(u.get("prompt_tokens", 0) + u.get("completion_tokens", 0) for u in used)
+            costs = [u["cost_usd"] for u in used if u.get("cost_usd") is not None]
+            cost = sum(costs) if len(costs) == len(used) else None
+            told = f"{len(calls)} model calls by graders, {tokens:,} tokens, {money(cost)}"
+            yield f"  {style(told, 'dim')}"
+
+    def _verdicts(self, account: Any) -> Iterator[str]:
+        """Tell what a judge said; its prompts and raw replies are for --full and --json."""
+        for item in account.get("criteria") or [account] if isinstance(account, Mapping) else ():
+            if isinstance(item, Mapping) and "verdict" in item:
+                name = item.get("name") or item.get("grader")
+                said = one_line(
+                    f"{name}: {item['verdict']}, {item.get('reason')}  ({item.get('model')})", 200
+                )
+                yield f"  {self._style('judge', 'dim')} {said}"
 
     def _parts(self, parts: Sequence[Any], depth: int) -> Iterator[str]:
         for part in parts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from hud.errors import StoreError
+from hud.errors import JobNotFoundError, StoreError
 from hud.store.folder import search_folders
 
 SUFFIX = ".db"
@@ -37,7 +37,7 @@ def find_job(reference: str | Path, base: Path | None = None) -> Path:
     path = Path(reference)
     if path.suffix in (SUFFIX, LINES) or path.is_file():
         if not path.is_file():
-            raise StoreError(f"job file {path} does not exist")
+            raise JobNotFoundError(f"job file {path} does not exist")
         return path
     folders = search_folders(base)
     name = str(reference)
@@ -50,7 +50,7 @@ def find_job(reference: str | Path, base: Path | None = None) -> Path:
     if found:
         raise StoreError(f"job {name!r} is the beginning of several: {', '.join(p.stem for p in found[:8])}")
     where = ", ".join(str(f) for f in folders) or "no job folder here"
-    raise StoreError(f"no job {name!r} in {where}; `hud jobs` lists what there is")
+    raise JobNotFoundError(f"no job {name!r} in {where}; `hud jobs` lists what there is")
 
 
 def _latest(paths: Iterable[Path]) -> list[Path]:
@@ -86,4 +86,6 @@ def find_run(reference: str, base: Path | None = None) -> tuple[Path, str]:
         several = ", ".join(f"{run_id} (job {path.stem[:8]})" for path, run_id in found[:8])
         raise StoreError(f"run {reference!r} is the beginning of several: {several}")
     where = ", ".join(map(str, search_folders(base))) or "no job folder here"
-    raise StoreError(f"no run {reference!r} in {where}; `hud eval --json` and `hud eval -v` show their ids")
+    raise JobNotFoundError(
+        f"no run {reference!r} in {where}; `hud eval --json` and `hud eval -v` show their ids"
+    )
