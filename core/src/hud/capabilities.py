@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from hud_capability_gui.rfb import RFBClient as RFBClient
     from hud_capability_mcp.client import MCPClient as MCPClient
     from hud_capability_ssh.client import SSHClient as SSHClient
+    from hud_capability_ssh.errors import SSHConnectionError as SSHConnectionError
 
 _CORE = {
     "ByteStream": "hud.capability.interfaces:ByteStream",

@@ -25,7 +25,12 @@ def hud_runtimes() -> list[RuntimeKind]:
             },
             url_schemes=("docker",),
             reaper="hud_runtime_docker.reaping:reap",
-            exports={"hud.eval": {"DockerRuntime": "hud_runtime_docker.runtime:DockerRuntime"}},
+            exports={
+                "hud.eval": {
+                    "DockerRuntime": "hud_runtime_docker.runtime:DockerRuntime",
+                    "DockerBindMount": "hud_runtime_docker.options:DockerBindMount",
+                }
+            },
         )
     ]
 

@@ -139,14 +139,14 @@ async def _grade(
     async with _client(row, url) as client:
         if url is not None:
             try:
-                parked: dict[str, Any] = await client.grade(answer)
+                parked: dict[str, Any] = await client.grade({"answer": answer})
             except HudProtocolError as exc:
                 if exc.code != -32600:
                     raise
             else:
                 return parked
         await client.start_task(task_id, values)
-        reply: dict[str, Any] = await client.grade(answer)
+        reply: dict[str, Any] = await client.grade({"answer": answer})
         return reply
 
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from hud.types import Task as Task
     from hud.types import Trace as Trace
     from hud_runtime_daytona.runtime import DaytonaRuntime as DaytonaRuntime
+    from hud_runtime_docker.options import DockerBindMount as DockerBindMount
     from hud_runtime_docker.runtime import DockerRuntime as DockerRuntime
     from hud_runtime_e2b.runtime import E2BRuntime as E2BRuntime
     from hud_runtime_hud.hosted import HostedRuntime as HostedRuntime

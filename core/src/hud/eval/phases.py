@@ -282,7 +282,9 @@ async def grade(attempt: Attempt) -> None:
 
 async def _grade(attempt: Attempt, key: str) -> Mapping[str, Any]:
     client = attempt.client
-    reply: Mapping[str, Any] = await attempt.within("grade", client.grade(attempt.run.answer, key=key))
+    reply: Mapping[str, Any] = await attempt.within(
+        "grade", client.grade({"answer": attempt.run.answer}, key=key)
+    )
     attempt.owing.remove(client)
     reply = attempt.run.without_spans(reply)
     info = reply.get("info")

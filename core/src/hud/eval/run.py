@@ -276,7 +276,7 @@ class Run:
             return
         if exc is not None:
             self.fail(classify(exc, "act"))
-        self.finish(await self.client.grade(self.answer, key=self.attempt_key))
+        self.finish(await self.client.grade({"answer": self.answer}, key=self.attempt_key))
 
     @property
     def answer(self) -> Any:

@@ -46,7 +46,9 @@ async def verify(attempt: Attempt, verifier: Task, frame: Mapping[str, Any]) -> 
         client = await _placed(attempt, verifier, carried)
     attempt.owing.append(client)
     await _within(attempt, "start", client.start_task(verifier.id, verifier.args))
-    reply: Mapping[str, Any] = await _within(attempt, "grade", client.grade(frame, key=run.attempt_key))
+    reply: Mapping[str, Any] = await _within(
+        attempt, "grade", client.grade({"answer": frame}, key=run.attempt_key)
+    )
     attempt.owing.remove(client)
     return reply
 

@@ -23,7 +23,7 @@ _RUNTIMES = {
 
 FIRST_PARTY: dict[str, dict[str, str]] = {
     "hud": {name: _RUNTIMES[name] for name in ("DockerRuntime", "HUDRuntime", "HostedRuntime")},
-    "hud.eval": _RUNTIMES,
+    "hud.eval": _RUNTIMES | {"DockerBindMount": "hud-runtime-docker"},
     "hud.environment": {
         "Workspace": _SSH,
         "Mount": _SSH,
@@ -36,6 +36,7 @@ FIRST_PARTY: dict[str, dict[str, str]] = {
     },
     "hud.capabilities": {
         "SSHClient": _SSH,
+        "SSHConnectionError": _SSH,
         "RFBClient": _GUI,
         "CDPClient": _GUI,
         "MCPClient": _MCP,

@@ -209,7 +209,7 @@ class IsolatedSession:
             RuntimeDiedError: the process ended; says how.
         """
         try:
-            return await (await self._placed()).grade(answer)
+            return await (await self._placed()).grade({"answer": answer})
         finally:
             self._has_task = False
 

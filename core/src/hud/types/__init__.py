@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from hud.types.grade import SubScore as SubScore
     from hud.types.grade import finite_score as finite_score
     from hud.types.messages import Citation as Citation
+    from hud.types.messages import ContentResult as ContentResult
     from hud.types.messages import MCPToolCall as MCPToolCall
     from hud.types.messages import MCPToolResult as MCPToolResult
     from hud.types.messages import PromptMessage as PromptMessage
@@ -47,7 +48,7 @@ _HOMES = {
         "capability": "Capability",
         "egress": "Connection WorkspaceRoute",
         "grade": "EvaluationResult Grade SubScore finite_score",
-        "messages": "Citation MCPToolCall MCPToolResult PromptMessage Sample ToolCall ToolResult Usage",
+        "messages": "Citation ContentResult MCPToolCall MCPToolResult PromptMessage Sample ToolCall ToolResult Usage",
         "placement": "ComposeProject RuntimeConfig RuntimeGPU RuntimeLimits RuntimeResources RuntimeTPU",
         "task": "Task",
         "trace": "STEP_KINDS AgentStep Step SubagentStep TaskCall ToolStep Trace",

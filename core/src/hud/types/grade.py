@@ -35,7 +35,7 @@ def _shown(value: Any) -> str:
     return f"{type(value).__name__} {text if len(text) <= 80 else text[:77] + '...'}"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class SubScore(Value):
     """One grader's part: `value` within 0 to 1, `weight` negative for a penalty, `children` its parts."""
 
@@ -57,6 +57,7 @@ class SubScore(Value):
         *,
         metadata: dict[str, Any] | None = None,
     ) -> None:
+        """Make one; `metadata` is the older name of `info`."""
         self.name = name
         self.value = value
         self.weight = weight

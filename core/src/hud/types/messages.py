@@ -63,6 +63,22 @@ class MCPToolResult(Value):
         return cls([{"type": "text", "text": text}], isError=error, call_id=call_id)
 
 
+@dataclass(slots=True)
+class ContentResult(Value):
+    """What a tool gave: text, a failure, a PNG; `to_content_blocks()` writes it as MCP does."""
+
+    output: str | None = None
+    error: str | None = None
+    base64_image: str | None = None
+
+    def to_content_blocks(self) -> list[dict[str, Any]]:
+        """Return a block for each part there is."""
+        blocks = [{"type": "text", "text": text} for text in (self.output, self.error) if text]
+        if self.base64_image:
+            blocks.append({"type": "image", "data": self.base64_image, "mimeType": "image/png"})
+        return blocks
+
+
 ToolCall = MCPToolCall
 ToolResult = MCPToolResult
 

@@ -15,7 +15,7 @@ from hud.wire.bindings import Bindings
 from hud.wire.faults import bad_params
 from hud.wire.hostcalls import HostModel
 from hud.wire.link import Link, within
-from hud.wire.local import LocalClient
+from hud.wire.local import LocalClient, answer_in
 from hud.wire.manifest import Manifest
 from hud.wire.settings import SESSION_STREAMS, ClientSettings
 from hud.wire.streams import TunnelOpener
@@ -125,7 +125,11 @@ class HudClient:
         tasks: list[dict[str, Any]] = reply["tasks"]
         return tasks
 
-    async def start_task(self, task_id: str, args: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    async def start_task(
+        self,
+        id: str,  # noqa: A002 - HUD's name
+        args: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
         """Run a template to its first yield and return `{prompt, ...}`; a task before it is cancelled.
 
         Raises:
@@ -134,9 +138,9 @@ class HudClient:
             PhaseTimeoutError, ConnectionLostError, RuntimeDiedError: no reply came.
         """
         args = args or {}
-        waiting = await self._link.take_early(task_id, args)
+        waiting = await self._link.take_early(id, args)
         self._link.has_task = True
-        params = {"id": task_id, "args": {} if waiting is not None else _jsonable("args", dict(args))}
+        params = {"id": id, "args": {} if waiting is not None else _jsonable("args", dict(args))}
         try:
             reply = await self._link.call("tasks.start", params, self.settings.start_s, "start", waiting)
         except HudProtocolError:
@@ -144,8 +148,10 @@ class HudClient:
             raise
         return _object(reply, "tasks.start")
 
-    async def grade(self, answer: Any, key: str | None = None) -> dict[str, Any]:
+    async def grade(self, payload: Any, key: str | None = None) -> dict[str, Any]:
         """Send the answer in and return `{score, done, ...}`.
+
+        `payload` is `{"answer": ...}`, or the answer itself where it is anything else than such an object.
 
         With a `key` a lost reply costs nothing: the client comes back and asks again, and the environment answers
         what it has already decided.
@@ -155,6 +161,7 @@ class HudClient:
             GraderError, RewardError, AuthoringError, TemplateRaisedError: grading failed.
             PhaseTimeoutError, ConnectionLostError, RuntimeDiedError: no reply came.
         """
+        answer = answer_in(payload)
         params: dict[str, Any] = {
             "answer": answer if type(answer) is str else _jsonable("answer", plain(answer))
         }

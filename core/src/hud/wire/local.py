@@ -87,18 +87,22 @@ class LocalClient:
         """Return `{id, description, args, input?, returns?}` of each template."""
         return list(self._service.task_entries())
 
-    async def start_task(self, task_id: str, args: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    async def start_task(
+        self,
+        id: str,  # noqa: A002 - HUD's name
+        args: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
         """Run a template to its first yield and return `{prompt, ...}`; see `HudClient.start_task`."""
         self._enter("tasks.start")
         try:
             if self._side is None:
                 host = LocalHost(self._host_model) if self._host_model is not None else None
                 self._side = self._service.open_session(self.session_id, host)
-            return await self._bounded(self._side.start(task_id, args or {}), "start", self._settings.start_s)
+            return await self._bounded(self._side.start(id, args or {}), "start", self._settings.start_s)
         finally:
             self._busy = ""
 
-    async def grade(self, answer: Any, key: str | None = None) -> dict[str, Any]:
+    async def grade(self, payload: Any, key: str | None = None) -> dict[str, Any]:
         """Send the answer in and return `{score, ...}`; see `HudClient.grade`."""
         if key is not None and self._outcomes is not None and key in self._outcomes:
             return await asyncio.shield(self._outcomes[key])
@@ -113,7 +117,8 @@ class LocalClient:
                 if self._outcomes is None:
                     self._outcomes = {}
                 self._outcomes[key] = outcome
-            result = await self._bounded(side.grade(plain(answer)), "grade", self._settings.grade_s)
+            answer = plain(answer_in(payload))
+            result = await self._bounded(side.grade(answer), "grade", self._settings.grade_s)
             if outcome is not None:
                 outcome.set_result(result)
             return result
@@ -186,3 +191,8 @@ class LocalClient:
         except TimeoutError:
             if not limit.expired():
                 raise
+
+
+def answer_in(payload: Any) -> Any:
+    """Return the answer of a payload: what is under its only key `answer`, else the payload itself."""
+    return payload["answer"] if isinstance(payload, Mapping) and payload.keys() == {"answer"} else payload

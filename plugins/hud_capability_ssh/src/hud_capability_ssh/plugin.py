@@ -28,7 +28,10 @@ def hud_capabilities() -> Iterable[CapabilityKind]:
                     "Peer": "hud_capability_ssh.peers:Peer",
                     "DEFAULT_SYSTEM_MOUNTS": "hud_capability_ssh.mounts:DEFAULT_SYSTEM_MOUNTS",
                 },
-                "hud.capabilities": {"SSHClient": "hud_capability_ssh.client:SSHClient"},
+                "hud.capabilities": {
+                    "SSHClient": "hud_capability_ssh.client:SSHClient",
+                    "SSHConnectionError": "hud_capability_ssh.errors:SSHConnectionError",
+                },
             },
         )
     ]
