@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
+import pickle
 import re
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
+from mcp.types import TextContent
 
 import hud
 from hud.agents import create_agent
@@ -17,7 +20,16 @@ from hud.environment import Environment, load_environment
 from hud.environment.server import TaskRunner, bind
 from hud.eval import LocalRuntime, Runtime, Taskset, rollout
 from hud.graders import combine_any
-from hud.types import ContentResult, MCPToolResult, SubScore, Task
+from hud.types import (
+    ContentResult,
+    MCPToolResult,
+    RuntimeConfig,
+    RuntimeGPU,
+    RuntimeLimits,
+    RuntimeResources,
+    SubScore,
+    Task,
+)
 
 COMPAT = (Path(__file__).parents[2] / "docs" / "compat.md").read_text(encoding="utf-8")
 
@@ -164,6 +176,18 @@ async def test_an_agents_answer_that_looks_like_a_payload_arrives_whole(placed: 
     assert job.reward == 1.0, job.errors
 
 
+@pytest.mark.anyio
+async def test_a_trace_tells_what_ended_its_rollout() -> None:
+    async def breaks(run: hud.Run) -> None:
+        raise RuntimeError("no idea")
+
+    job = await Taskset("one", [picks()]).run(breaks, runtime=LocalRuntime(env))
+    [run] = job.runs
+    assert (run.trace.is_error, run.trace.status, run.reward) == (True, "error", 0.0)
+    assert "no idea" in (run.trace.error or "")
+    assert "boom" in (hud.Run.failed("boom").trace.error or "")
+
+
 def test_older_names_of_values_are_taken() -> None:
     score = SubScore(name="a", value=1, metadata={"x": 1})
     assert (score.info, score.metadata, score.score) == ({"x": 1}, {"x": 1}, 1.0)
@@ -171,6 +195,24 @@ def test_older_names_of_values_are_taken() -> None:
     assert score.model_copy(update={"weight": 2.0}).info == {"x": 1}
     with pytest.raises(TypeError):
         SubScore(name="a", value=1, other=1)  # type: ignore[call-arg]
+    row = Task(
+        env="e",
+        id="t",
+        runtime_config={"image": "i", "resources": {"gpu": {"type": "H100"}}, "limits": {"run_timeout_s": 5}},  # type: ignore[arg-type]
+        verifier={"env": "e", "id": "v"},  # type: ignore[arg-type]
+    )
+    assert row.runtime_config == RuntimeConfig(
+        image="i", resources=RuntimeResources(gpu=RuntimeGPU("H100")), limits=RuntimeLimits(run_timeout_s=5)
+    )
+    assert row.shares_verifier_runtime
+    with pytest.raises(ValueError, match="imagee"):
+        Task(env="e", id="t", runtime_config={"imagee": "i"})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="no agent 'klaude'"):
+        create_agent("klaude")
+    said = MCPToolResult(content=[TextContent(type="text", text="of MCP")])  # type: ignore[list-item]
+    assert (said.text, said.content[0].text) == ("of MCP", "of MCP")  # type: ignore[attr-defined]
+    assert MCPToolResult.model_validate_json(said.model_dump_json()) == said
+    assert copy.deepcopy(pickle.loads(pickle.dumps(said))) == said
     blocks = ContentResult(output="out", error="err", base64_image="QUJD").to_content_blocks()
     assert [block["type"] for block in blocks] == ["text", "text", "image"]
     assert MCPToolResult(content=blocks).text == "out\nerr"

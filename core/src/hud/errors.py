@@ -2,6 +2,7 @@
 
 HudError
 ├── UsageError                     a mistake in what the user wrote; printed without a traceback
+│   ├── AgentNotFoundError         (ValueError) no agent is called so, and none drives such a model
 │   ├── ConfigError                (ValueError) hud.toml, settings, an agent's configuration
 │   ├── TasksetError               (ValueError) a taskset's file or rows
 │   ├── SourceError                (ValueError) an environment's source cannot be loaded
@@ -67,6 +68,10 @@ class HudError(Exception):
 
 class UsageError(HudError):
     """Raised when what the user wrote cannot work; the message names the value and the remedy."""
+
+
+class AgentNotFoundError(UsageError, ValueError):
+    """Raised when no agent is called so, and none drives a model of that name; lists close names."""
 
 
 class ConfigError(UsageError, ValueError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hud.errors import UsageError
+from hud.errors import AgentNotFoundError, UsageError
 
 COMPATIBLE = "openai_compatible"
 """The agent for models that no plugin knows by name, behind a server or gateway that is named."""
@@ -19,7 +19,7 @@ def create_agent(name: str = "", /, **config: Any) -> Any:
 
     Raises:
         ConfigError: an unknown key or wrong value, or nothing can serve the model; says what was looked for.
-        UsageError: no agent drives it; lists close names.
+        AgentNotFoundError: no agent drives it; lists close names.
         PluginNotInstalledError: an absent plugin drives the model; has the install line.
     """
     from hud.agents.names import agent_named
@@ -32,7 +32,7 @@ def create_agent(name: str = "", /, **config: Any) -> Any:
         return agent_named(COMPATIBLE, model=model, **config)  # `llama3:8b` is no module with an attribute
     try:
         return agent_named(model, **config)
-    except UsageError as unknown:
-        if type(unknown) is not UsageError or not placed:
+    except AgentNotFoundError:
+        if not placed:
             raise
         return agent_named(COMPATIBLE, model=model, **config)

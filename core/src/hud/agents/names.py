@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from hud.errors import PluginError, PluginNotInstalledError, UsageError
+from hud.errors import AgentNotFoundError, PluginError, PluginNotInstalledError, UsageError
 
 
 def agent_named(name: str, **config: Any) -> Any:
@@ -50,7 +50,7 @@ def _unknown(name: str, kinds: dict[str, Any], why: PluginNotInstalledError) -> 
         hint = f" Did you mean a function of that file? Write {name}:FUNCTION."
     patterns = sorted({pattern for kind in kinds.values() for pattern in kind.models})
     models = f"a model ({', '.join(patterns)})" if patterns else "a model (no installed plugin drives one)"
-    return UsageError(
+    return AgentNotFoundError(
         f"no agent {name!r}. Looked for a kind ({', '.join(sorted(kinds))}), {models}, and MODULE:NAME.{hint} "
         "Any other model needs base_url= (a server that speaks Chat Completions) or gateway=True"
     )

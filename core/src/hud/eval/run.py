@@ -222,6 +222,7 @@ class Run:
     def fail(self, failure: Failure) -> None:
         """Note what ended the rollout early."""
         self.failure = failure
+        self.trace.extra["error"] = str(failure)
         self.trace.status = "cancelled" if failure.kind == "cancelled" else "error"
 
     def begin(self, reply: Mapping[str, Any]) -> None:

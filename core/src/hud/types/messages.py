@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from hud.values import Value
+from hud.values import Value, plain
 
 
 @dataclass(slots=True)
@@ -43,6 +43,25 @@ class MCPToolCall(Value):
     provider_name: str | None = None
 
 
+class Block(dict[str, Any]):
+    """A content block as MCP writes it; its keys can be read as attributes, as those of MCP's own types are."""
+
+    __slots__ = ()
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"this block of type {self.get('type')!r} has no {name!r}") from None
+
+    @classmethod
+    def of(cls, block: Any) -> Block:
+        """Return a block as one of these; MCP's types are taken too."""
+        if isinstance(block, Mapping):
+            return block if isinstance(block, Block) else cls(block)
+        return cls({key: value for key, value in plain(block).items() if value is not None})
+
+
 @dataclass(slots=True)
 class MCPToolResult(Value):
     """A tool's answer: content blocks as MCP writes them (text, image with base64 `data` and `mimeType`)."""
@@ -51,6 +70,9 @@ class MCPToolResult(Value):
     isError: bool = False  # noqa: N815 - MCP's name
     structuredContent: dict[str, Any] | None = None  # noqa: N815 - MCP's name
     call_id: str | None = None
+
+    def __post_init__(self) -> None:
+        self.content = [Block.of(block) for block in self.content]
 
     @property
     def text(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -41,6 +42,9 @@ class RuntimeResources(Value):
     os: str | None = None
     tpu: RuntimeTPU | None = None
 
+    def __post_init__(self) -> None:
+        read_mappings(self, gpu=RuntimeGPU, tpu=RuntimeTPU)
+
 
 @dataclass(slots=True, frozen=True)
 class RuntimeLimits(Value):
@@ -69,6 +73,7 @@ class RuntimeConfig(Value):
     limits: RuntimeLimits | None = None
 
     def __post_init__(self) -> None:
+        read_mappings(self, compose=ComposeProject, resources=RuntimeResources, limits=RuntimeLimits)
         if self.image is not None and self.compose is not None:
             raise ValueError(f"runtime_config has image={self.image!r} and compose; give one of them")
 
@@ -83,3 +88,11 @@ class RuntimeConfig(Value):
         elif changes.get("compose"):
             changes.setdefault("image", None)
         return self.model_copy(update=changes)
+
+
+def read_mappings(value: Value, **kinds: type[Value]) -> None:
+    """Make parts that were given as mappings what they describe."""
+    for name, kind in kinds.items():
+        part = getattr(value, name)
+        if isinstance(part, Mapping):
+            object.__setattr__(value, name, kind.model_validate(part))

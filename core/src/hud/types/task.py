@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from hud.errors import TasksetError
-from hud.types.placement import RuntimeConfig
+from hud.types.placement import RuntimeConfig, read_mappings
 from hud.values import Value, plain
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class Task(Value):
 
     `slug` names the row within a taskset; by default it is the template's id, with a digest of the arguments
     when there are any. `agent_config` overrides the agent's configuration for this row (`max_steps`,
-    `timeout_seconds`, ...). `verifier` grades in another environment.
+    `timeout_seconds`, ...). `verifier` grades in another environment. It and `runtime_config` may be given as mappings.
     """
 
     env: str
@@ -38,6 +38,7 @@ class Task(Value):
     """Where the row was declared: a live `Environment`, or a path; None for a row read from data."""
 
     def __post_init__(self) -> None:
+        read_mappings(self, runtime_config=RuntimeConfig, verifier=Task)
         if not self.slug:
             self.slug = default_slug(self.id, self.args)
         if self.verifier is not None and self.verifier.verifier is not None:

@@ -129,8 +129,9 @@ class Trace(Value):
 
     @property
     def error(self) -> str | None:
-        """The latest error recorded."""
-        return self.final(lambda step: step.error)
+        """What ended the rollout early, else the latest error of a step."""
+        ended: str | None = self.extra.get("error")
+        return ended or self.final(lambda step: step.error)
 
     @property
     def is_error(self) -> bool:
