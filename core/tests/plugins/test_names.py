@@ -246,6 +246,18 @@ def test_the_seeds_import_line_works_with_one_plugin_of_three(site: Any) -> None
     assert listed == [True, False, False]
 
 
+def test_an_absent_error_of_ours_can_be_named_in_an_except_clause(site: Any) -> None:
+    done = site.run(
+        "from hud.capabilities import SSHConnectionError\n"
+        "try:\n    open('nowhere')\n"
+        "except SSHConnectionError:\n    print('wrong')\n"
+        "except OSError:\n    print('right')\n"
+        "raise SSHConnectionError('x')\n"
+    )
+    assert done.stdout == "right\n", done.stderr
+    assert "pip install hud-capability-ssh" in done.stderr
+
+
 def test_a_broken_plugin_of_ours_is_never_answered_with_an_install_line(site: Any) -> None:
     site.add(
         "hud-runtime-docker",

@@ -40,10 +40,12 @@ _made: dict[tuple[str, str, str], type] = {}
 def stand_in(module: str, name: str, error: PluginError) -> type:
     """Return a class that stands for `module.name` and raises an error like `error` on use.
 
+    One that stands for an error can be named in an `except`, where it catches nothing.
     The same class for the same name and reason; a fresh exception each time, so tracebacks do not pile up.
     """
     key = (module, name, str(error))
     if key not in _made:
         namespace = {"__module__": module, "__doc__": str(error), "__absence__": (type(error), error.args)}
-        _made[key] = _Absent(name, (), namespace)
+        bases = (Exception,) if name.endswith("Error") else ()
+        _made[key] = _Absent(name, bases, namespace)
     return _made[key]
