@@ -59,6 +59,9 @@ def podman() -> Iterator[Engine]:
             engine.close()
             service.terminate()
             service.wait(30)
+            # It leaves a mount of its storage, under which the folder could not be removed.
+            subprocess.run(["umount", "--lazy", f"{at}/root/overlay"], check=False, capture_output=True)
+    assert not at.exists()
 
 
 async def _answers(engine: Engine) -> None:
