@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -509,12 +510,16 @@ def test_what_a_process_printed_before_it_died_is_told(hud: Hud, letters: Path) 
     (letters / "dies.py").write_text(
         "import os\nfrom hud.environment import Environment\n\nenv = Environment(name='dies')\n\n"
         "@env.template()\nasync def die():\n    yield 'x'\n    print('the last words')\n    os._exit(3)\n\n"
-        "@die.solution\nasync def _(run):\n    return ''\n",
+        "@env.template()\nasync def crash():\n    yield 'x'\n    os.kill(os.getpid(), 11)\n\n"
+        "@die.solution\n@crash.solution\nasync def _(run):\n    return ''\n",
         encoding="utf-8",
     )
     done = hud("eval", "dies.py", "oracle", "--retries", "0")
     assert done.returncode == 1
     assert "exited with status 3; its last output:\n    the last words" in done.stderr
+    assert "was killed by signal 11 (SIGSEGV); its last output:\n    Fatal Python error" in done.stderr
+    assert re.search(r'File ".*/dies.py", line 15 in crash\n', done.stderr)
+    assert "zygote.py" not in done.stderr, "the author's part of the stack alone"
 
 
 def test_two_jobs_in_one_folder(letters: Path) -> None:

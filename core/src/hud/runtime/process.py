@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from hud.runtime.gate import with_remedy
 
 TAIL_LINES = 50
 TAIL_BYTES = 16 * 1024
+_CRASHED_IN = re.compile(r'  File "([^"]+)", line \d+ in ')
+"""A frame as `faulthandler` writes it."""
 
 
 def last_lines(path: Path, count: int = TAIL_LINES) -> str:
@@ -32,8 +35,17 @@ def last_lines(path: Path, count: int = TAIL_LINES) -> str:
 
 
 def with_output(text: str, path: Path) -> str:
-    """Return `text`, with the last lines of the output file `path` below it where there are any."""
-    tail = last_lines(path)
+    """Return `text`, with the last lines of the output file `path` below it where there are any.
+
+    Of the stack that a crash left there, only the author's part.
+    """
+    from hud.environment.tracebacks import is_ours
+
+    lines = last_lines(path).splitlines()
+    frames = ((line, _CRASHED_IN.match(line)) for line in lines)
+    tail = "\n".join(
+        line for line, frame in frames if frame is None or not (frame[1] == "<string>" or is_ours(frame[1]))
+    )
     return f"{text}; its last output:\n{tail}" if tail else f"{text}; it printed nothing"
 
 
