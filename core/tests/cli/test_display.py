@@ -10,6 +10,7 @@ import subprocess
 import sys
 import termios
 import time
+from collections.abc import Mapping
 from fcntl import ioctl
 from pathlib import Path
 
@@ -112,6 +113,23 @@ def test_a_line_says_how_far_the_job_is() -> None:
     assert progress_bar(Tally(), 10) == ""
 
 
+def test_the_first_rollouts_to_end_took_all_the_time_until_then() -> None:
+    tally = Tally(expected=40, started=time.monotonic() - 60.0)
+    for _ in range(8):
+        tally.add(_run("a", 1.0))
+    assert 0.12 < tally.per_second < 0.14
+    left = tally.seconds_left
+    assert left is not None
+    assert 220 < left < 260
+
+
+def test_a_terminal_that_has_no_such_letters_gets_a_plain_bar(letters: Path) -> None:
+    terminal = Terminal(letters, "eval", "tasks.py", "oracle", env={"PYTHONIOENCODING": "ascii"})
+    assert terminal.end() == 0, terminal.shown
+    assert "==  done 3/3" in terminal.shown
+    assert "\\u" not in terminal.shown
+
+
 def test_an_endless_job_has_no_end_to_show() -> None:
     tally = Tally()
     tally.add(_run("a", 1.0))
@@ -166,13 +184,13 @@ def test_a_run_that_failed_and_was_graded_says_both() -> None:
 class Terminal:
     """`hud` on a pseudo-terminal of 100 columns."""
 
-    def __init__(self, folder: Path, *words: str) -> None:
+    def __init__(self, folder: Path, *words: str, env: Mapping[str, str] | None = None) -> None:
         self.leader, follower = pty.openpty()
         ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
         self.process = subprocess.Popen(
             ["setsid", "--ctty", str(HUD), *words],  # a terminal sends Ctrl-C to whom it controls
             cwd=folder,
-            env={**os.environ, "TERM": "xterm-256color"},
+            env={**os.environ, "TERM": "xterm-256color", **(env or {})},
             stdin=follower,
             stdout=follower,
             stderr=follower,

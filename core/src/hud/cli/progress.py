@@ -179,16 +179,17 @@ class Live:
         from rich.text import Text
 
         line = summary_line(self.tally, self.running)
-        bar = progress_bar(self.tally, min(30, self.console.width - len(line) - 3))
-        return Text(f"{bar}{line}", no_wrap=True, overflow="ellipsis")
+        plain = self.console.options.ascii_only
+        bar = progress_bar(self.tally, min(30, self.console.width - len(line) - 3), "=-" if plain else "━╌")
+        return Text(f"{bar}{line}", no_wrap=True, overflow="crop" if plain else "ellipsis")
 
 
-def progress_bar(tally: Tally, width: int) -> str:
+def progress_bar(tally: Tally, width: int, cells: str = "━╌") -> str:
     """Return a bar of `width` cells and a gap; nothing where the end is not known or there is no room."""
     if not tally.expected or width < 8:
         return ""
     filled = width * tally.done // tally.expected
-    return f"{'━' * filled}{'╌' * (width - filled)}  "
+    return f"{cells[0] * filled}{cells[1] * (width - filled)}  "
 
 
 def progress_for(tally: Tally, *, every_run: bool = False, asks: bool = False) -> Progress:

@@ -30,6 +30,10 @@ class Tally:
     started: float = field(default_factory=time.monotonic)
     _marks: deque[tuple[float, int]] = field(default_factory=lambda: deque(maxlen=MARKS))
 
+    def __post_init__(self) -> None:
+        """Count from the beginning: the first rollouts to end took all the time until then."""
+        self._marks.append((self.started, 0))
+
     def add(self, run: Run) -> None:
         """Count one finished rollout."""
         self._mark()
@@ -43,6 +47,7 @@ class Tally:
     def go_on(self, *, done: int, graded: int, total: float) -> None:
         """Begin with rollouts that were done before: `graded` of them, whose rewards add up to `total`."""
         self.done, self.errors, self.total = done, done - graded, total
+        self._marks.clear()
         self._mark()
 
     @property
@@ -55,7 +60,7 @@ class Tally:
     def per_second(self) -> float:
         """Finished rollouts per second, of about the last half minute."""
         now = time.monotonic()
-        since, done = self._marks[0] if self._marks else (self.started, 0)
+        since, done = self._marks[0]
         return (self.done - done) / (now - since) if now > since else 0.0
 
     @property
