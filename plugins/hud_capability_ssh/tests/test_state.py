@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hud.errors import SandboxError
+from hud_capability_ssh import state, tracking
 from hud_capability_ssh.state import StateKeeper, restore
 from hud_capability_ssh.tracking import FileTracker
 
@@ -147,18 +148,52 @@ def test_any_content_comes_back_as_it_was(tmp_path_factory: pytest.TempPathFacto
     assert (here / "file").read_bytes() == content
 
 
-@pytest.mark.slow
-def test_files_beyond_what_is_looked_at_are_not_taken_for_removed(tmp_path: Path) -> None:
+def test_files_beyond_what_is_looked_at_are_not_taken_for_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (tracking, state):
+        monkeypatch.setattr(module, "MOST_FILES", 100)
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "kept").write_text("x")
     tracker, keeper = FileTracker(tmp_path), StateKeeper(tmp_path)
     tracker.begin()
     keeper.begin()
-    for number in range(200_001):
+    for number in range(200):
         (tmp_path / str(number)).symlink_to("x")
     changes = tracker.since_start()
     assert not [change for change in changes if change.kind == "deleted"]
-    assert "first" in (changes[-1].note or "")
-    state = keeper.take(1000)
-    assert state is not None
-    assert state["deleted"] == []
+    assert "first 100 files" in (changes[-1].note or "")
+    taken = keeper.take(1000)
+    assert taken is not None
+    assert taken["deleted"] == []
+
+
+def test_a_file_that_was_binary_has_no_diff(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"\0")
+    tracker = FileTracker(tmp_path)
+    tracker.begin()
+    seen = []
+    for content in (b"text\n", b"more\n", b"\0", b"again\n"):
+        file.unlink()
+        file.write_bytes(content)
+        (change,) = tracker.since_last()
+        seen.append(change.diff)
+    assert seen[0] is None
+    assert "-text" in (seen[1] or "")
+    assert seen[2:] == [None, None]
+
+
+def test_of_very_many_changed_files_only_those_told_are_read(tmp_path: Path) -> None:
+    tracker = FileTracker(tmp_path)
+    tracker.begin()
+    for number in range(700):
+        (tmp_path / f"{number:04}").write_text("x\n")
+    for changes in (tracker.since_last(), tracker.since_start()):
+        assert len(changes) == 501
+        assert changes[-1].note == "200 more files"
+    (tmp_path / "0600").write_text("y\n")
+    (tmp_path / "0001").write_text("y\n")
+    first, beyond = tracker.since_last()
+    assert "-x" in (first.diff or "")
+    assert beyond.diff is None

@@ -72,7 +72,7 @@ class FileTracker:
         self._first: dict[str, Entry] = {}
         self._last: dict[str, Entry] = {}
         self._first_texts: dict[str, bytes] = {}
-        self._last_texts: dict[str, bytes] = {}
+        self._last_texts: dict[str, bytes | None] = {}
         self._texts_size = 0
         self.began = False
 
@@ -90,28 +90,36 @@ class FileTracker:
     def since_last(self) -> list[FileChange]:
         """Return what changed since the look before."""
         before, self._last = self._last, dict(_entries(self._root))
-        changes = []
+        changes: list[FileChange] = []
+        left = 0
         for path, kind in _compared(before, self._last):
-            old = self._last_texts.get(path, self._first_texts.get(path, b"") if path in before else b"")
+            known = self._last_texts[path] if path in self._last_texts else self._first_texts.get(path)
+            old = b"" if kind == "added" else known
+            if len(changes) == MOST_CHANGES:
+                left += 1
+                self._last_texts[path] = None
+                continue
             new = self._text(path) if kind != "deleted" else b""
-            if new is not None and self._texts_size < ALL_TEXTS:
-                self._last_texts[path] = new
-                self._texts_size += len(new)
-            known = kind == "added" or path in self._first_texts or path in self._last_texts
-            changes.append(self._change(path, kind, old if known else None, new, self._last.get(path)))
-        return _bounded(changes, seen_whole=_is_whole(before, self._last))
+            self._last_texts[path] = new if self._texts_size < ALL_TEXTS else None
+            self._texts_size += len(self._last_texts[path] or b"")
+            changes.append(self._change(path, kind, old, new, self._last.get(path)))
+        return _bounded(changes, left, seen_whole=_is_whole(before, self._last))
 
     def since_start(self) -> list[FileChange]:
         """Return what changed since `begin`."""
         now = dict(_entries(self._root))
-        changes = []
+        changes: list[FileChange] = []
+        left = 0
         for path, kind in _compared(self._first, now):
+            if len(changes) == MOST_CHANGES:
+                left += 1
+                continue
             old = b"" if kind == "added" else self._first_texts.get(path)
             new = self._text(path) if kind != "deleted" else b""
             if kind == "modified" and old is not None and old == new:
                 continue  # written again as it was
             changes.append(self._change(path, kind, old, new, now.get(path)))
-        return _bounded(changes, seen_whole=_is_whole(self._first, now))
+        return _bounded(changes, left, seen_whole=_is_whole(self._first, now))
 
     def _change(
         self, path: str, kind: Kind, old: bytes | None, new: bytes | None, entry: Entry | None
@@ -188,17 +196,17 @@ def _difference(path: str, old: bytes, new: bytes) -> str:
     return text if len(text) <= LARGEST_DIFF else text[:LARGEST_DIFF] + "\n[... cut]"
 
 
-def _bounded(changes: list[FileChange], *, seen_whole: bool) -> list[FileChange]:
-    """Keep at most 500 changes, and their diffs as far as 256 KB reach."""
+def _bounded(changes: list[FileChange], left: int, *, seen_whole: bool) -> list[FileChange]:
+    """Keep the diffs as far as 256 KB reach, and say how many changes were `left` out."""
     room = ALL_DIFFS
     kept = []
-    for change in changes[:MOST_CHANGES]:
+    for change in changes:
         room -= len(change.diff or "")
         kept.append(
             change if room >= 0 else FileChange(change.path, change.kind, change.size, note="diff left out")
         )
-    if len(changes) > MOST_CHANGES:
-        kept.append(FileChange("...", "modified", 0, note=f"{len(changes) - MOST_CHANGES} more files"))
+    if left:
+        kept.append(FileChange("...", "modified", 0, note=f"{left} more files"))
     if changes and not seen_whole:
         kept.append(
             FileChange("...", "modified", 0, note=f"only the first {MOST_FILES} files were looked at")
