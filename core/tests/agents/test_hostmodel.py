@@ -105,6 +105,16 @@ async def test_a_provider_that_refuses_is_told_with_its_status_and_without_the_k
         assert "wr0ng" not in str(refused.value)
 
 
+async def test_an_account_without_money_is_told_at_once() -> None:
+    broke = Fault.of_status(429, message="You exceeded your current quota: insufficient_quota")
+    async with ModelServer(Turn("x"), faults=lambda _: broke) as server:
+        async with HostModel(base_url=server.openai_url, api_key="k") as host:
+            with pytest.raises(HudProtocolError) as refused:
+                await host.model(**call())
+        assert refused.value.data["status"] == 429
+        assert server.statuses == {429: 1}
+
+
 def test_a_cache_forgets_the_oldest_and_survives_broken_files(tmp_path: Path) -> None:
     memory = MemoryCache(limit=2)
     for name in "abc":

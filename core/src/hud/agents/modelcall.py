@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import httpx
 
 RETRYABLE = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
+NO_MONEY = "insufficient_quota"
+"""What OpenAI says, as a rate limit, where waiting does not help."""
 ATTEMPT_S = 300.0
 """How long one try may take."""
 
@@ -114,7 +116,7 @@ def refused(route: Route, status: int, text: str, headers: Mapping[str, str]) ->
         f"{route.model}: HTTP {status} from {route.base_url}: {message}",
         status=status,
         retry_after_s=read_retry_after(headers) or _retry_info(text),
-        retryable=status in RETRYABLE,
+        retryable=status in RETRYABLE and NO_MONEY not in text,
     )
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import httpx
 
 from hud.agents.limiter import OVERLOADED, RATE_LIMITED, limiter_for
-from hud.agents.modelcall import refused
+from hud.agents.modelcall import NO_MONEY, refused
 from hud.agents.reserving import FREE, Reservation
 from hud.agents.routing import Route
 from hud.errors import BudgetExhaustedError
@@ -39,8 +39,6 @@ _HOP = frozenset(
     }
 )
 WAITED_FOR = OVERLOADED | {RATE_LIMITED}
-NO_MONEY = "insufficient_quota"
-"""What OpenAI says, as a rate limit, where waiting does not help."""
 LONGEST_BODY = 64 * 1024 * 1024
 
 
