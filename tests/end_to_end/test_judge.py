@@ -1,5 +1,6 @@
 """The judge where it works: in an environment's own process, asking through the orchestrator."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -85,6 +86,13 @@ async def test_verdicts_come_by_host_calls_and_are_recorded(
         kept = run.trace.model_dump_json() + str(run.grade.raw)
         assert "because" in kept  # the judge's reasons are part of the record
         assert "host-key" not in kept
+    listed = subprocess.run(
+        [HUD, "jobs", "--json"], capture_output=True, text=True, timeout=60, check=True
+    ).stdout
+    [line] = json.loads(listed)["jobs"]
+    own = run.trace.usage.cost_usd
+    assert own is not None
+    assert line["cost_usd"] == pytest.approx(own + sum(call["usage"]["cost_usd"] for call in calls))
 
 
 async def test_verdicts_are_on_record_where_the_template_yields_the_number_alone(

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 from hud.store import files, payload
 from hud.store.redact import clean_json
 from hud.store.steps import step_columns, step_record
-from hud.types.messages import read
+from hud.types.messages import Usage, read
 from hud.values import plain
 
 STEPS_PER_BLOCK = 128
@@ -273,7 +273,7 @@ class JobTables:
         self, kept: Mapping[str, Any], state: str, attempt: int, ended_at: Any, steps: int, text: str
     ) -> tuple[Any, ...]:
         failure = kept.get("failure") or {}
-        usage = kept.get("usage") or {}
+        usage = _spent(kept)
         phases = kept.get("phases_s") or {}
         reward, cost = kept.get("reward"), usage.get("cost_usd")
         return (
@@ -396,6 +396,22 @@ class JobTables:
                 (key, mime, int(packed), zlib.compress(data) if packed else data),
             )
         return key
+
+
+def _spent(kept: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what models took for a rollout: the agent's calls, and those of graders that were answered here."""
+    own = kept.get("usage") or {}
+    calls = (kept.get("extra") or {}).get("host_calls")
+    if not calls:
+        return own
+    total = Usage.model_validate(own) if own else Usage(llm_call_count=0)
+    for call in calls:
+        total = total.plus(Usage.model_validate(call.get("usage") or {"llm_call_count": 0}))
+    return {
+        "prompt_tokens": total.prompt_tokens,
+        "completion_tokens": total.completion_tokens,
+        "cost_usd": total.cost_usd,
+    }
 
 
 def _column(value: Any) -> str:
