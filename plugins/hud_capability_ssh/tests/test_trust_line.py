@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import asyncssh
 import pytest
 
 import hud
@@ -275,6 +276,44 @@ async def test_runs_on_no_more_processors_than_allowed(served: Served) -> None:
         "import os\ntry: os.sched_setaffinity(0, range(64))\nexcept OSError: pass\nprint(len(os.sched_getaffinity(0)))"
     )
     assert printed == "1\n"
+
+
+async def test_changes_no_mode_or_time_of_a_file_outside(served: Served) -> None:
+    file = served.root.parent / "env.py"
+    before = file.stat(), file.parent.stat()
+    printed = await served.python(
+        "import ctypes, os\n"
+        f"file = {str(file)!r}\n"
+        "libc = ctypes.CDLL(None)\n"
+        "fd = os.open('/usr', os.O_PATH)\n"
+        "try: fd = os.open(file, os.O_PATH)\n"
+        "except OSError: pass\n"
+        "try: os.symlink(file, 'link')\n"
+        "except OSError: pass\n"
+        "tries = [lambda: os.chmod(file, 0o777), lambda: os.chmod('link', 0o777), lambda: os.chmod('../env.py', 0o777),\n"
+        " lambda: os.chmod('..', 0o777), lambda: os.chmod(f'/proc/self/fd/{fd}', 0o777), lambda: os.utime(file, (1, 1)),\n"
+        " lambda: os.utime('link', (1, 1)), lambda: os.setxattr(file, 'user.x', b'x'), lambda: os.fchmod(fd, 0o777)]\n"
+        "for at, call in enumerate(tries):\n"
+        "    try: call()\n"
+        "    except OSError: continue\n"
+        "    print('DID', at)\n"
+        "for call in ((452, -100, file.encode(), 0o777, 0), (452, fd, b'', 0o777, 0x1000), (132, file.encode(), 0),\n"
+        "    (90, ctypes.c_void_p(-8), 0o777), (280, -100, file.encode(), 0, 0)):\n"
+        "    if libc.syscall(*call) >= 0: print('DID', call)\n"
+    )
+    assert "DID" not in printed, printed
+    now = file.stat(), file.parent.stat()
+    assert [(s.st_mode, s.st_mtime) for s in now] == [(s.st_mode, s.st_mtime) for s in before]
+    sftp = await served.client.sftp()
+    with pytest.raises(asyncssh.SFTPError):
+        await sftp.chmod(str(file), 0o777)
+    printed = await served.run(
+        "echo 'echo ran' > r; chmod 711 r; touch -d @1000 r; stat -c '%a %Y' r; cp -p r s; mkdir d; chmod -R go-rwx d; "
+        "tar cf - d r | tar xf - -C d; touch -h -d @2000 link; cd; touch a; chmod 600 a; stat -c %a a"
+    )
+    assert printed == "711 1000\n600\n"
+    await sftp.chmod("r", 0o755)
+    assert (served.root / "r").stat().st_mode & 0o777 == 0o755
 
 
 async def test_reads_and_writes_no_terminal_of_the_serving_user(served: Served) -> None:

@@ -1,6 +1,6 @@
 """Be a sandbox without namespaces: Landlock for files and signals, a filter for system calls, and a watcher.
 
-Run as a script, as the spawner is: `python -I -S THIS CONTROL RULES SPAWNER`, three descriptors. A first process
+Run as a script, as the spawner is: `python -I -S THIS CONTROL RULES SPAWNER MODES`, four descriptors. A first process
 watches; its child confines itself for good and becomes the spawner, whose commands are confined once more, so that
 they can signal each other and nothing above. Whatever they leave behind, the watcher ends: everything below it, and
 where the sandbox has a user of its own, everything of that user.
@@ -15,7 +15,8 @@ import marshal
 import os
 import sys
 import types
-from _socket import AF_UNIX, SOCK_SEQPACKET, socket
+from _socket import AF_UNIX, CMSG_SPACE, SCM_RIGHTS, SOCK_SEQPACKET, SOL_SOCKET, socket
+from _socket import socketpair as pair
 
 # pathlib and contextlib would double what this process weighs.
 # ruff: noqa: PTH112, PTH123, PTH208, SIM105
@@ -33,6 +34,8 @@ ALL_NET = 3
 SCOPED = 3
 """Abstract unix sockets and signals."""
 SIGKILL = 9
+SYS_SECCOMP = 317 if os.uname().machine in ("x86_64", "amd64") else 277
+NEW_LISTENER = 1 << 3
 TIOCSCTTY = 0x540E
 NO_NEW_PRIVS, SECCOMP, SUBREAPER, DUMPABLE = 38, 22, 36, 4
 
@@ -87,7 +90,44 @@ def allow(rules: int, path: str, access: int) -> None:
         os.close(fd)
 
 
-def confine(rules: dict[str, Any]) -> int:
+def loaded(name: str, source: bytes, compiled: bool) -> Any:
+    """Return one of our programs as a module."""
+    module = types.ModuleType(name)
+    code = marshal.loads(source[16:]) if compiled else compile(source, name, "exec")  # noqa: S302
+    exec(code, module.__dict__)  # noqa: S102 - our own program
+    return module
+
+
+def start_modes(rules: dict[str, Any], source: bytes, control: int) -> socket:
+    """Start the process that changes modes; return the socket on which it waits for the listener."""
+    ours, theirs = pair()
+    if os.fork():
+        theirs.close()
+        return ours
+    try:
+        ours.close()
+        os.close(control)
+        _, rights, _, _ = theirs.recvmsg(1, CMSG_SPACE(4))
+        listener = int.from_bytes(rights[0][2], sys.byteorder)
+        roots = [os.fsencode(os.path.realpath(path)) for path in rules["write"]]
+        loaded("modes", source, rules["compiled"]).attend(listener, roots, rules["modes"][1])
+    finally:
+        os._exit(0)
+
+
+def hand_modes_over(program_code: bytes, ask: socket) -> None:
+    """Have another process do the calls that Landlock does not know."""
+    program = Program(len(program_code) // 8, program_code)
+    listener = check(LIBC.syscall(SYS_SECCOMP, 1, NEW_LISTENER, ctypes.byref(program)), "modes' filter")
+    ask.sendmsg([b"!"], [(SOL_SOCKET, SCM_RIGHTS, listener.to_bytes(4, sys.byteorder))])
+    os.close(listener)
+    ask.close()
+    LIBC.prctl(
+        DUMPABLE, 1, 0, 0, 0
+    )  # else its own calls could not be read; what it starts is kept off by Landlock
+
+
+def confine(rules: dict[str, Any], ask: socket | None) -> int:
     """Confine this process; return the rules its commands get on top."""
     check(LIBC.prctl(NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
     files = ruleset(ALL_FILES, ALL_NET, 0)
@@ -101,6 +141,8 @@ def confine(rules: dict[str, Any]) -> int:
         allow(files, path, ALL_FILES & ~(1 << 6 | 1 << 11))
     restrict(files)
     os.close(files)
+    if ask is not None:
+        hand_modes_over(rules["modes"][0], ask)
     code = rules["filter"]
     program = Program(len(code) // 8, code)
     scope = ruleset(0, 0, SCOPED)
@@ -211,9 +253,9 @@ def start_confined(scope: int) -> Any:
 
 def main() -> None:
     """Watch, and be the spawner in a child."""
-    control, rules_fd, spawner_fd = map(int, sys.argv[1:4])
+    control, rules_fd, spawner_fd, modes_fd = map(int, sys.argv[1:5])
     rules = marshal.loads(os.pread(rules_fd, 1 << 20, 0))  # noqa: S302 - from the process that made this one
-    source = os.pread(spawner_fd, 1 << 20, 0)
+    source, modes = os.pread(spawner_fd, 1 << 20, 0), os.pread(modes_fd, 1 << 20, 0)
     keep = {0, 1, 2, control}
     for name in os.listdir("/proc/self/fd"):
         if int(name) not in keep:
@@ -223,17 +265,18 @@ def main() -> None:
                 pass
     LIBC.prctl(SUBREAPER, 1, 0, 0, 0)
     LIBC.prctl(DUMPABLE, 0, 0, 0, 0)
+    ask = None if rules["modes"] is None else start_modes(rules, modes, control)
     child = os.fork()
     if child:
+        if ask is not None:
+            ask.close()
         os.close(control)
         watch(child, rules["own_user"])
         os._exit(0)
     try:
         LIBC.prctl(SUBREAPER, 1, 0, 0, 0)
-        scope = confine(rules) if rules["confined"] else -1
-        module = types.ModuleType("spawner")
-        code = marshal.loads(source[16:]) if rules["compiled"] else compile(source, "spawner", "exec")  # noqa: S302
-        exec(code, module.__dict__)  # noqa: S102 - our own program
+        scope = confine(rules, ask) if rules["confined"] else -1
+        module = loaded("spawner", source, rules["compiled"])
         os.set_inheritable(control, False)
         if scope >= 0:
             os.set_inheritable(scope, False)

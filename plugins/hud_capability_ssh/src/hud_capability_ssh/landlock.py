@@ -13,7 +13,7 @@ from hud_capability_ssh import memory_group
 from hud_capability_ssh.belongings import Folder
 from hud_capability_ssh.interpreter import Interpreter, interpreter, program_of
 from hud_capability_ssh.mounts import DEFAULT_SYSTEM_MOUNTS, MASKED
-from hud_capability_ssh.seccomp import filter_program
+from hud_capability_ssh.seccomp import filter_program, handed_calls, modes_program
 from hud_capability_ssh.spec import BASH, SandboxSpec
 
 NAME = "landlock"
@@ -127,11 +127,13 @@ def start(
         "listed": ["/etc"],
         "devices": [f"/dev/{name}" for name in (*DEVICES, *(TERMINALS if spec.owner is not None else ()))],
         "filter": _filter(spec, key) if confined else b"",
+        "modes": (modes_program(), handed_calls()) if confined and spec.owner is None else None,
     }
     memory = [
         _memory_file("confined", program_of("confined", python.compiled)),
         _memory_file("rules", marshal.dumps(rules, 4)),
         _memory_file("spawner", program_of("spawner", python.compiled)),
+        _memory_file("modes", program_of("modes", python.compiled)),
     ]
     argv = [
         *python.loader,

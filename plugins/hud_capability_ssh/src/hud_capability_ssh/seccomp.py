@@ -127,8 +127,24 @@ _MODES: dict[str, tuple[tuple[int, int | None, int], ...]] = {
     ARM: ((52, None, 1), (53, None, 2), (452, None, 2), (33, None, 2), (56, 2, 3)),
 }
 
+_HANDED: dict[str, tuple[int, int]] = {
+    "chmod": (90, _NONE),
+    "fchmod": (91, 52),
+    "fchmodat": (268, 53),
+    "fchmodat2": (452, 452),
+    "utimensat": (280, 88),
+}
+"""What `modes` does for a sandbox that shares its user with others."""
+_ATTRIBUTES = (
+    *((188, 5), (189, 6), (190, 7), (463, 463)),  # setxattr and its like
+    *((197, 14), (198, 15), (199, 16), (466, 466)),  # removexattr
+    (469, 469),  # file_setattr
+)
+_OLD_TIMES = ((132, _NONE), (235, _NONE), (261, _NONE))
+"""utime, utimes, futimesat: the C library uses utimensat."""
+
 _LOAD, _JUMP_EQ, _JUMP_GE, _JUMP_SET, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
-_ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
+_ALLOW, _ERRNO, _KILL, _NOTIFY = 0x7FFF0000, 0x00050000, 0x80000000, 0x7FC00000
 
 
 class _Program:
@@ -260,5 +276,27 @@ def _unkeyed(sockets: bool, memory_files: bool, pinned: bool, machine: str) -> b
         mode.load(_argument(mode_at))
         mode.when(_JUMP_SET, _SETUID, _ERRNO | errno.EPERM)
         program.guarded(call, mode)
+    program.code.append((_RETURN, 0, 0, _ALLOW))
+    return program.packed()
+
+
+def handed_calls(machine: str | None = None) -> dict[int, str]:
+    """Return the calls of which `modes` is told, by number."""
+    column = 0 if (machine or platform.machine()) in (X86, "amd64") else 1
+    return {numbers[column]: name for name, numbers in _HANDED.items() if numbers[column] != _NONE}
+
+
+def modes_program() -> bytes:
+    """Return a program on top of the other: it hands calls to `modes`, and refuses attributes."""
+    column = 0 if platform.machine() in (X86, "amd64") else 1
+    program = _Program()
+    program.load(0)
+    for number in handed_calls():
+        program.when(_JUMP_EQ, number, _NOTIFY)
+    for numbers in _ATTRIBUTES:
+        program.when(_JUMP_EQ, numbers[column], _ERRNO | errno.EOPNOTSUPP)
+    for numbers in _OLD_TIMES:
+        if numbers[column] != _NONE:
+            program.when(_JUMP_EQ, numbers[column], _ERRNO | errno.ENOSYS)
     program.code.append((_RETURN, 0, 0, _ALLOW))
     return program.packed()
