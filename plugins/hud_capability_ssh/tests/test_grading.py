@@ -182,3 +182,34 @@ async def test_grades_without_mounts_too(open_folder: Path, monkeypatch: pytest.
     finally:
         await workspace.stop()
     assert not list((open_folder / "tmp").iterdir())
+
+
+async def test_without_mounts_a_graders_files_are_gone_after_its_command(open_folder: Path) -> None:
+    if landlock.abi() < landlock.LEAST_ABI:
+        pytest.skip("this kernel's Landlock is too old")
+    (open_folder / "hidden").mkdir()
+    (open_folder / "hidden" / "case.txt").write_text("case")
+    (open_folder / "outside").mkdir()
+    (open_folder / "outside" / "expected").write_text("mine")
+    workspace = Workspace(open_folder / "ws", engine="landlock")
+    (capability,) = await workspace.start()
+    client = await SSHClient.connect(capability)
+    try:
+        await client.run(
+            "mkdir -p tests cases; echo left > tests/expected; echo trap > cases/conftest.py", check=True
+        )
+        await workspace.seal(keep_agent_processes=False)
+        seen = await workspace.grading_run(
+            "cat tests/expected cases/*; rm -f tests/expected 2> /dev/null; mv tests aside; "
+            f"ln -s {open_folder}/outside tests",
+            files={"tests/expected": "right ", "cases": open_folder / "hidden", "new/folder/file": "new"},
+        )
+        assert seen.stdout == "right case"
+        assert (open_folder / "outside" / "expected").read_text() == "mine"
+        await workspace.unseal()
+        assert (
+            await client.run("cat aside/expected cases/*; ls")
+        ).stdout == "left\ntrap\naside\ncases\ntests\n"
+        await client.close()
+    finally:
+        await workspace.stop()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import shutil
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+import stat
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from signal import SIGCONT, SIGSTOP
@@ -16,7 +18,7 @@ from hud.capability.interfaces import CommandResult
 from hud_capability_ssh import bubblewrap, landlock
 from hud_capability_ssh.inside import run_inside
 from hud_capability_ssh.loopback import Relay
-from hud_capability_ssh.mount_points import mount_points
+from hud_capability_ssh.mount_points import mount_points, opened_below
 from hud_capability_ssh.sandbox import Sandbox
 
 if TYPE_CHECKING:
@@ -91,33 +93,60 @@ async def _copied(
 ) -> AsyncIterator[tuple[Sandbox, dict[str, str]]]:
     """Without mounts: files go into a folder that only this process writes, and the command's words lead there.
 
-    Those below the workspace are put into it, in place of what the agent left there.
+    Those below the workspace are put into it for as long, in place of what the agent left there.
     """
     sandbox = await Sandbox.start(spec, engine)
     words: dict[str, str] = {}
+    stack = ExitStack()
     try:
         assert sandbox.spec.box is not None
         for number, (at, data) in enumerate(files.items()):
-            below = PurePosixPath(at).is_relative_to(spec.root) and agent is None
-            to = Path(at) if below else sandbox.spec.box.path / "files" / str(number)
-            await asyncio.to_thread(_put, data, to, str(spec.root) if below else None)
-            if not below:
+            if PurePosixPath(at).is_relative_to(spec.root) and agent is None:
+                below = PurePosixPath(at).relative_to(spec.root)
+                await asyncio.to_thread(stack.enter_context, _in_place(data, str(spec.root), below))
+            else:
+                to = sandbox.spec.box.path / "files" / str(number)
+                await asyncio.to_thread(_put, data, to)
                 words[at] = str(to)
         yield sandbox, words
     finally:
         await sandbox.close()
+        await asyncio.to_thread(stack.close)
 
 
-def _put(data: bytes | Path, to: Path, root: str | None) -> None:
-    if root is not None:
-        wanted = [(str(to.relative_to(root)), isinstance(data, Path) and data.is_dir())]
-        with mount_points(root, wanted, None):
-            pass
-        to.parent.mkdir(parents=True, exist_ok=True)
+@contextmanager
+def _in_place(data: bytes | Path, root: str, path: PurePosixPath) -> Iterator[None]:
+    """Have a grader's file or folder at its path while the context lasts; what the agent left there comes back.
+
+    Its folder is held open: what the grader's command puts in the way leads nowhere else.
+    """
+    aside = f".hud-{secrets.token_hex(8)}"
+    folders = [(str(path.parent), True)] if path.parent.parts else []
+    with mount_points(root, folders, None), opened_below(root, path.parent.parts) as folder:
+        with suppress(FileNotFoundError):
+            os.rename(path.name, aside, src_dir_fd=folder, dst_dir_fd=folder)
+        try:
+            _put(data, Path(f"/proc/self/fd/{folder}/{path.name}"))
+            yield
+        finally:
+            with suppress(FileNotFoundError):
+                _remove(path.name, folder)
+            with suppress(FileNotFoundError):
+                os.rename(aside, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+
+
+def _remove(name: str, folder: int) -> None:
+    if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+        shutil.rmtree(name, dir_fd=folder, ignore_errors=True)
+    else:
+        os.unlink(name, dir_fd=folder)
+
+
+def _put(data: bytes | Path, to: Path) -> None:
     if isinstance(data, bytes):
         to.write_bytes(data)
     elif data.is_dir():
-        shutil.copytree(data, to, dirs_exist_ok=True)
+        shutil.copytree(data, to)
     else:
         shutil.copyfile(data, to)
     for folder, _, names in os.walk(to):

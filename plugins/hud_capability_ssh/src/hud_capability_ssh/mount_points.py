@@ -30,6 +30,20 @@ def mount_points(
             _remove(root, path, is_folder)
 
 
+@contextmanager
+def opened_below(root: str, parts: Iterable[str]) -> Iterator[int]:
+    """Open a folder below `root`, no part of whose path may be a link, while the context lasts."""
+    here = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for part in parts:
+            below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
+            os.close(here)
+            here = below
+        yield here
+    finally:
+        os.close(here)
+
+
 def _make(
     root: str, parts: tuple[str, ...], is_folder: bool, owner: tuple[int, int] | None
 ) -> list[tuple[str, bool]]:
