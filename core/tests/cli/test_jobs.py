@@ -132,6 +132,7 @@ def test_jobs_are_found_by_tag_name_and_state(wicked: dict[str, Any], hud: Hud, 
     assert hud("jobs", "-q", "--tag", "night").stdout.split() == [wicked["job_id"]]
     assert hud("jobs", "list", "-q", "--name", "wick*").stdout.split() == [wicked["job_id"]]
     assert hud("jobs", "-q", "--state", "running").stdout == ""
+    assert hud("jobs", "--state", "running").stderr == "no job here is as asked for; `hud jobs` lists all\n"
     assert hud("jobs", "-q", "-n", "1").stdout.split() != [wicked["job_id"]]
 
 

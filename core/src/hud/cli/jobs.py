@@ -99,6 +99,8 @@ def listing(
         rows = [line.cells() for line in lines]
         table = grid(HEAD, rows, right=RIGHT, flexible=FLEXIBLE, colours=wants_colours())
         click.echo(table, color=True)
+    elif tags or name or state:
+        click.echo("no job here is as asked for; `hud jobs` lists all", err=True)
     else:
         click.echo("no jobs here: `hud eval tasks.py oracle` runs one", err=True)
 
