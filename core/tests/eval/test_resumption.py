@@ -11,8 +11,10 @@ import pytest
 
 from hud.errors import ConfigError, UsageError
 from hud.eval import Deadlines, Job, Run, Taskset
+from hud.eval.resumption import Resumption
 from hud.eval.retries import Retries
 from hud.store.reader import JobFile
+from hud.store.writer import JobWriter
 from hud.types import Task
 from hud.types.messages import Usage
 from hud.types.trace import AgentStep
@@ -151,6 +153,32 @@ async def test_only_errors_run_again_and_replace_what_they_were(place: Any) -> N
     with JobFile(job.path) as file:
         sums = file.summary()
         assert (sums["runs"], sums["errors"], sums["mean_reward"]) == (4, 0, 1.0)
+
+
+async def test_a_failure_that_was_made_again_when_its_process_was_killed_stays_what_it_was(
+    tmp_path: Any,
+) -> None:
+    begins = {"run_id": "r", "index": 0, "slug": "a", "task": {"env": "e", "id": "t"}, "started_at": 1.0}
+    failure = {"kind": "task", "phase": "grade", "type": "ValueError", "message": "no"}
+    writer = JobWriter(tmp_path, "abc")
+    writer.job({"job_id": "abc"})
+    await writer.finished({**begins, "failure": failure, "steps": [{"kind": "agent", "content": "first"}]})
+    await writer.close()
+    again = JobWriter(tmp_path, "abc")
+    again.attempt({"run_id": "r", "attempt": 1, "failure": failure, "again": True})
+    again.started({**begins, "attempt": 2})
+    for word in ("second", "third"):
+        again.step("r", {"kind": "agent", "content": word, "usage": {"prompt_tokens": 7}})
+    await again.close()  # what a kill leaves
+    with JobFile(again.path) as file:
+        assert [step["content"] for step in file.record("r")["steps"]] == ["first"]
+        assert len(file.outlines("r")) == file.runs()[0]["steps"] == 1
+    begun = Resumption.read(again.path, "errors").again[0]
+    lost = [
+        (attempt["attempt"], attempt["failure"]["type"], attempt["steps"]) for attempt in begun.attempts[1:]
+    ]
+    assert lost == [(2, "OrchestratorLostError", 2)]
+    assert begun.attempts[1]["usage"]["prompt_tokens"] == 14
 
 
 async def test_only_errors_leave_what_was_never_started(place: Any) -> None:

@@ -141,7 +141,10 @@ def _lost_tries(file: JobFile, light: Mapping[str, Any], *, ended: bool) -> list
     known = {attempt["attempt"]: attempt for attempt in file.attempts(run_id)}
     record = file.record(run_id, steps=False)
     given_back = ended and light["state"] != "finished" and not light["steps"]
-    for number in range(1, int(light["attempt"]) + 1):
+    last = int(light["attempt"])
+    if last in known:  # finished, and on record as to be made again: the next try was in flight
+        last = max(known) + 1
+    for number in range(1, last + 1):
         if number in known or given_back:
             continue
         # A finished one failed in the try after those its record tells of; a later one was in flight.

@@ -136,7 +136,7 @@ class JobTables:
         if live is not None:
             live.attempt = max(attempt, live.attempt)
             self._flush()
-            self._db.execute("UPDATE rollout SET attempt = ? WHERE id = ?", (live.attempt, live.row))
+            self._update(live, "attempt", live.attempt)
             return
         kept, text = self._kept_rollout(record)
         values = self._columns(kept, "running", attempt, None, 0, text)
@@ -162,7 +162,7 @@ class JobTables:
         )
         live.attempt = attempt + 1
         live.written = 0
-        self._db.execute("UPDATE rollout SET attempt = ? WHERE id = ?", (live.attempt, live.row))
+        self._update(live, "attempt", live.attempt)
 
     def steps(self, run_id: str, steps: Sequence[Any]) -> None:
         """Write steps of a rollout in flight, those behind what is written already."""
@@ -172,7 +172,12 @@ class JobTables:
         self._write_steps(live.row, live.attempt, steps, first=live.written)
         self._flush()
         live.written += len(steps)
-        self._db.execute("UPDATE rollout SET steps = ? WHERE id = ?", (live.written, live.row))
+        self._update(live, "steps", live.written)
+
+    def _update(self, live: _Live, column: str, value: int) -> None:
+        """Note how far a rollout is; one that is finished stays what it is until it ends anew."""
+        if not live.has_ended:
+            self._db.execute(f"UPDATE rollout SET {column} = ? WHERE id = ?", (value, live.row))  # noqa: S608 - constants
 
     def finished(self, record: Mapping[str, Any]) -> Place:
         """Write a finished rollout, with all its steps as they are at the end."""
