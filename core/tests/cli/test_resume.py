@@ -153,3 +153,13 @@ def test_a_job_of_a_program_is_gone_on_with_by_one(hud: Hud, project: Path) -> N
     assert "request" not in record["options"]
     refused = hud("eval", "--resume", job_id[:8], cwd=project)
     assert "Taskset.run(agent, job=Job.load(" in refused.stderr
+
+
+def test_a_try_that_was_lost_in_no_phase_is_told_without_one() -> None:
+    from hud.cli.transcript import Transcript
+
+    lost = {"attempt": 1, "failure": {"phase": "", "type": "OrchestratorLostError", "message": "gone"}}
+    failed = {"attempt": 2, "failure": {"phase": "act", "type": "ValueError", "message": "no"}}
+    lines = list(Transcript(colours=False, full=False).begin({"attempts_before": [lost, failed]}))
+    assert "  attempt 1 was lost: OrchestratorLostError: gone" in lines
+    assert "  attempt 2 was lost in act: ValueError: no" in lines

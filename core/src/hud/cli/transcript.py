@@ -44,9 +44,8 @@ class Transcript:
         for attempt in record.get("attempts_before") or ():
             failure = attempt.get("failure") or {}
             why = one_line(f"{failure.get('type')}: {failure.get('message')}", 160)
-            yield style(
-                f"  attempt {attempt.get('attempt')} was lost in {failure.get('phase')}: {why}", "yellow"
-            )
+            where = f" in {failure['phase']}" if failure.get("phase") else ""
+            yield style(f"  attempt {attempt.get('attempt')} was lost{where}: {why}", "yellow")
 
     def step(self, step: Mapping[str, Any], indent: int = 0) -> Iterator[str]:
         """Yield one step."""
