@@ -317,6 +317,39 @@ async def test_a_failure_told_with_status_200_is_tried_again() -> None:
 
 
 @pytest.mark.anyio
+async def test_calls_that_a_server_counts_alike_are_told_apart() -> None:
+    def chunk(delta: dict[str, Any], finish: str | None = None) -> str:
+        choice = {"index": 0, "delta": delta, "finish_reason": finish}
+        head = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+        return f"data: {json.dumps({**head, 'choices': [choice]})}\n\n"
+
+    def called(call_id: str, number: int) -> str:
+        function = {"name": "lookup", "arguments": json.dumps({"q": number})}
+        return chunk({"tool_calls": [{"index": 0, "id": call_id, "type": "function", "function": function}]})
+
+    streams = [
+        called("a", 1) + called("b", 2) + chunk({}, "tool_calls"),
+        chunk({"content": "ok"}) + chunk({}, "stop"),
+    ]
+
+    async def answer(_: HttpRequest) -> HttpReply:
+        body = streams.pop(0) + "data: [DONE]\n\n"
+        return HttpReply(body=body.encode(), content_type="text/event-stream")
+
+    server = HttpServer(answer)
+    await server.start()
+    try:
+        recorder = Recorder()
+        run = await run_here(
+            OpenAIChatAgent({"base_url": f"{server.url}/v1", "tools": [recorder.tool("lookup", None)]})
+        )
+        assert (run.answer, run.error) == ("ok", None)
+        assert recorder.asked == [("lookup", {"q": 1}), ("lookup", {"q": 2})]
+    finally:
+        await server.close()
+
+
+@pytest.mark.anyio
 async def test_token_ids_and_probabilities_are_captured_for_training() -> None:
     async with ModelServer(Turn("one two three", tokens=[7, 8, 9])) as server:
         run = await run_here(OpenAIChatAgent({"base_url": server.openai_url, "return_token_ids": True}))

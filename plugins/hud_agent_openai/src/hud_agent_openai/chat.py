@@ -277,7 +277,11 @@ def _add_chunk(turn: _Turn, chunk: Any, request: Request) -> None:
     _add_reasoning(turn, delta)
     turn.refusal += delta.refusal or ""
     for part in delta.tool_calls or ():
-        call = turn.calls.setdefault(part.index, {"id": "", "name": "", "arguments": ""})
+        place = part.index or 0
+        known = turn.calls.get(place, {}).get("id")
+        if known and part.id and part.id != known:  # some servers count every call as the first
+            place = max(turn.calls) + 1
+        call = turn.calls.setdefault(place, {"id": "", "name": "", "arguments": ""})
         call["id"] = part.id or call["id"]
         if part.function is not None:
             call["name"] += part.function.name or ""
