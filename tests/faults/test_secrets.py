@@ -68,7 +68,7 @@ async def test_a_secret_in_any_place_is_kept_nowhere(
         long = f"{'before ' * 2000}{secrets['step']}{' after' * 2000}"
         run.record(AgentStep(content=long, reasoning=secrets["step"], extra={"config": secrets["config"]}))
         call = MCPToolCall(name=secrets["result"], arguments={"command": secrets["result"]})
-        blocks = [{"type": "text", "text": secrets["result"]}]
+        blocks: list[dict[str, Any]] = [{"type": "text", "text": secrets["result"]}]
         small = base64.b64encode(b"\x89PNG" + secrets["blob"].encode()).decode()
         blocks += [{"type": "image", "data": data, "mimeType": "image/png"} for data in (picture, small)]
         blocks.append({"type": "resource", "uri": f"data:text/plain;base64,{small}"})
