@@ -225,6 +225,19 @@ async def test_a_program_that_is_missing_is_an_error_that_says_what_to_do(
         job = await run_with(stand_in, tmp_path, agent)
         assert "codex is not in the workspace" in (job.runs[0].error or "")
         assert "mounts=" in (job.runs[0].error or "")
+        assert job.runs[0].reward is None  # it never began: a 0 would be read as what it is worth
+
+
+@pytest.mark.anyio
+async def test_a_key_that_is_refused_is_no_score(stand_in: Path, tmp_path: Path) -> None:
+    async with writes_the_note("Bash", "command") as server:
+        agent = create_agent(
+            "claude_cli", base_url=server.url, api_key="another-key", program="/opt/agents/claude"
+        )
+        run = (await run_with(stand_in, tmp_path, agent)).runs[0]
+        assert "HTTP 401" in (run.error or "")
+        assert run.reward is None
+        assert "another-key" not in (run.error or "")
 
 
 @pytest.mark.anyio
@@ -292,6 +305,32 @@ async def test_the_real_programs_do_a_task(
 
 @pytest.mark.registry
 @pytest.mark.needs("npm")
+@pytest.mark.slow
+@pytest.mark.timeout(500)
+@pytest.mark.parametrize(
+    ("kind", "model", "binary"),
+    [
+        ("claude_cli", "claude-sonnet-5", "claude"),
+        ("codex_cli", "gpt-5.4", "codex"),
+        ("gemini_cli", "gemini-3.1-pro-preview", "gemini"),
+        ("opencode_cli", "some-local-model", "opencode"),
+    ],
+)
+@pytest.mark.anyio
+async def test_a_real_program_whose_key_is_refused_has_no_score(
+    kind: str, model: str, binary: str, real: Path, tmp_path: Path
+) -> None:
+    async with writes_the_note("Bash", "command") as server:
+        url = server.openai_url if kind in ("codex_cli", "opencode_cli") else server.url
+        program = f"/opt/agents/node_modules/.bin/{binary}"
+        agent = create_agent(kind, model=model, base_url=url, api_key="another-key", program=program)
+        run = (await run_with(real, tmp_path, agent)).runs[0]
+        assert "HTTP 401" in (run.error or "")
+        assert run.reward is None
+        assert server.statuses[401] < 5  # no program tries a refused key for minutes
+
+
+@pytest.mark.registry
 @pytest.mark.slow
 @pytest.mark.timeout(500)
 @pytest.mark.parametrize(

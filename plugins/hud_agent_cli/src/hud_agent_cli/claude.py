@@ -90,7 +90,8 @@ class ClaudeReader(Reader):
         """Take in one event."""
         kind = event.get("type")
         if kind == "assistant":
-            self._assistant(event["message"])
+            if event["message"].get("model") != "<synthetic>":  # its own words on a failure, no model's
+                self._assistant(event["message"])
         elif kind == "user":
             self.end()
             self._results(event["message"].get("content"))

@@ -132,4 +132,5 @@ class GeminiReader(Reader):
             output=int(stats.get("output_tokens") or 0),
             cached=int(stats.get("cached") or 0),
         )
-        self.run.record(AgentStep(source="system", model=self.model, usage=counted, done=True))
+        if counted.total_tokens:
+            self.run.record(AgentStep(source="system", model=self.model, usage=counted, done=True))

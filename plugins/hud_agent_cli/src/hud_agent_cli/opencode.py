@@ -131,7 +131,8 @@ class OpenCodeReader(Reader):
         """Record the open step, then what its tools gave."""
         if self._step is not None:
             step, self._step = self._step, None
-            self.run.record(step)
+            if step.content or step.reasoning or step.tool_calls or step.usage is not None:
+                self.run.record(step)
         tools, self._tools = self._tools, []
         for tool in tools:
             self.run.record(tool)

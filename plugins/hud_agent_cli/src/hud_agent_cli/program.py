@@ -22,7 +22,7 @@ from hud.agents.loop import NO_PROMPT
 from hud.agents.routing import Route, resolve
 from hud.agents.toolset import Toolset, capability_tools, custom_tools
 from hud.agents.types import AgentConfig
-from hud.errors import AgentFault, HudError
+from hud.errors import AgentFault, ConfigError, HudError, ProviderError
 from hud.types import Step
 from hud_agent_cli.proxy import ModelProxy
 from hud_agent_cli.relay import relayed
@@ -185,6 +185,12 @@ class CLIAgent(Agent[ConfigT], Generic[ConfigT]):
             run.trace.content = reader.answer
             raise proxy.refused
         if reader.failure is not None:
+            if proxy.status is not None and not proxy.answered:
+                raise ProviderError(
+                    f"{self.config.model}: HTTP {proxy.status} from {self.route.base_url}; {self.binary} says: "
+                    f"{reader.failure}",
+                    status=proxy.status,
+                )
             raise AgentFault(f"{self.binary}: {reader.failure}")
         run.trace.stop_reason = reader.stop
         return reader.answer
@@ -227,7 +233,7 @@ class CLIAgent(Agent[ConfigT], Generic[ConfigT]):
         """Return the program's path inside; installs it where that is allowed.
 
         Raises:
-            AgentFault: it is not there and cannot be installed; says what to do.
+            ConfigError: it is not there and cannot be installed; says what to do.
         """
         if self.config.program is not None:
             return self.config.program
@@ -245,7 +251,7 @@ class CLIAgent(Agent[ConfigT], Generic[ConfigT]):
             if made.ok:
                 return installed
             why = f"installing {self.package} failed: {(made.stderr or made.stdout)[-500:].strip()}"
-        raise AgentFault(
+        raise ConfigError(
             f"{self.binary} is not in the workspace ({why}). Mount it (mounts=[Mount('ro', FOLDER)]) and give "
             "program=PATH, put it into the image, or allow the workspace a network"
         )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import httpx
 
 from hud.agents.limiter import OVERLOADED, RATE_LIMITED, limiter_for
-from hud.agents.modelcall import NO_MONEY, refused
+from hud.agents.modelcall import NO_MONEY, error_text, refused
 from hud.agents.reserving import FREE, Reservation
 from hud.agents.routing import Route
 from hud.errors import BudgetExhaustedError
@@ -39,6 +39,7 @@ _HOP = frozenset(
     }
 )
 WAITED_FOR = OVERLOADED | {RATE_LIMITED}
+KEY_REFUSED = frozenset({401, 403})
 LONGEST_BODY = 64 * 1024 * 1024
 
 
@@ -63,6 +64,10 @@ class ModelProxy:
         self.route = route
         self.run = run
         self.refused: BudgetExhaustedError | None = None
+        self.answered = False
+        """Whether the model has answered any call."""
+        self.status: int | None = None
+        """The HTTP status of its latest reply."""
         self.token = secrets.token_urlsafe(24)
         self.calls = 0
         self.port = 0
@@ -190,7 +195,13 @@ class ModelProxy:
         begun = False
         try:
             response = await answer
+            self.status = response.status_code
+            self.answered = self.answered or response.is_success
             try:
+                if response.status_code in KEY_REFUSED:
+                    why = error_text((await response.aread()).decode(errors="replace"))
+                    await _refuse(writer, f"the provider refused the key: HTTP {response.status_code}: {why}")
+                    return
                 kept = [
                     f"{name}: {value}" for name, value in response.headers.items() if name.lower() not in _HOP
                 ]
