@@ -72,6 +72,14 @@ def test_a_generator_that_was_not_called_is_told_so() -> None:
         Taskset("t", single)
 
 
+def test_rows_in_the_place_of_the_name_are_refused() -> None:
+    rows: Any = [row("one")]
+    with pytest.raises(
+        TasksetError, match=r"name of a taskset must be text, not list: write Taskset\(NAME, ROWS\)"
+    ):
+        Taskset(rows)
+
+
 def test_what_is_no_row_is_refused() -> None:
     nothing: Any = [row("one"), {"env": "desk"}]
     with pytest.raises(TasksetError, match="row 1: dict is no Task"):

@@ -22,7 +22,8 @@ class Taskset:
     """A named set of rows, in order, each with a slug of its own.
 
     `tasks` may be a list, or a generator or async generator of rows: it is then read as the job goes, so that it
-    can be endless (`run(limit=...)`), and can be read once. Raises `TasksetError` where two rows share a slug.
+    can be endless (`run(limit=...)`), and can be read once. Raises `TasksetError` where two rows share a slug, or where
+    the name is no text, as of rows alone.
     """
 
     def __init__(
@@ -33,6 +34,11 @@ class Taskset:
         taskset_id: str | None = None,
         source: str | Path | None = None,
     ) -> None:
+        given: object = name
+        if not isinstance(given, str | None):
+            raise TasksetError(
+                f"the name of a taskset must be text, not {type(given).__name__}: write Taskset(NAME, ROWS)"
+            )
         self.name: str = name or "taskset"
         self.taskset_id = taskset_id
         self.source: str | None = None if source is None else str(source)
