@@ -44,6 +44,22 @@ PLAIN: list[Any] = [
     Literal[1, 2, 3],
 ]
 
+
+def test_a_row_with_a_misspelled_argument_names_the_close_one() -> None:
+    env = Environment("letters")
+
+    @env.template()
+    async def count(word: str) -> Play:
+        yield word
+        yield 1.0
+
+    misspelled: Any = {"wrod": "tea"}
+    with pytest.raises(TypeError, match=r"unknown argument 'wrod' \(did you mean 'word'\?\); known: word"):
+        count(**misspelled)
+    with pytest.raises(TypeError, match="missing a required argument: 'word'"):
+        count()
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),

@@ -82,7 +82,7 @@ class Arguments:
             elif self.open_ended and isinstance(name, str):
                 checked[name] = value
             else:
-                raise self._refusal(str(name), _unknown(str(name), self.parameters))
+                raise self._refusal(str(name), unknown_argument(str(name), self.parameters))
         if len(checked) < len(self.parameters):
             for name, parameter in self.parameters.items():
                 if name not in checked and parameter.required:
@@ -123,7 +123,8 @@ def close_names(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""
 
 
-def _unknown(name: str, known: Mapping[str, Parameter]) -> str:
+def unknown_argument(name: str, known: Mapping[str, Any]) -> str:
+    """Say that no argument is called so, with close names and all there are."""
     listed = ", ".join(known) or "none"
     return f"unknown argument {name!r}{close_names(name, known)}; known: {listed}"
 

@@ -72,7 +72,7 @@ class Template:
         try:
             bound = self._signature.bind(*args, **kwargs)
         except TypeError as error:
-            raise TypeError(f"{self.where}: {error}") from None
+            raise TypeError(f"{self.where}: {self._unknown_among(kwargs) or error}") from None
         from hud.types.task import Task
         from hud.values import plain
 
@@ -94,6 +94,15 @@ class Template:
 
         self.reference = Solution(self, function)
         return function
+
+    def _unknown_among(self, given: Mapping[str, Any]) -> str:
+        """Say which of the named arguments is unknown, before another that is missing because of it; or nothing."""
+        from hud.environment.arguments import unknown_argument
+
+        known = self._signature.parameters
+        if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in known.values()):
+            return ""
+        return next((unknown_argument(name, known) for name in given if name not in known), "")
 
     @cached_property
     def _signature(self) -> inspect.Signature:
