@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable
@@ -103,6 +104,21 @@ async def test_an_empty_message_says_where_it_was_raised(env: Environment) -> No
         raise ValueError
 
     with pytest.raises(TemplateRaisedError, match=r"ValueError without a message at .*:\d+, in bad"):
+        await play(env, "bad")
+
+
+async def test_the_line_that_raised_is_named(env: Environment) -> None:
+    def helper() -> None:
+        json.loads("{")
+
+    @env.template()
+    async def bad() -> Play:
+        yield "prompt"
+        helper()
+
+    with pytest.raises(
+        TemplateRaisedError, match=rf"{__file__}:{helper.__code__.co_firstlineno + 1}\) raised"
+    ):
         await play(env, "bad")
 
 

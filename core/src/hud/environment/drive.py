@@ -13,7 +13,7 @@ from hud.environment.faults import author_fault
 from hud.environment.payload import NotJSONError, to_json
 from hud.environment.prompts import prompt_reply
 from hud.environment.rewards import reward_reply
-from hud.environment.tracebacks import stack_of_waiting
+from hud.environment.tracebacks import line_within, stack_of_waiting
 from hud.errors import AuthoringError, EnvironmentFault, HudError, RewardError
 
 if TYPE_CHECKING:
@@ -273,13 +273,16 @@ class Drive:
             return AuthoringError(
                 f"{self.template.where} yields while it is closed; a `finally` must not yield"
             )
-        return author_fault(raised, self.template.where)
+        return author_fault(raised, self._on(line_within(raised, self.template.file)))
 
     def _at(self, generator: Any) -> str:
         """Name template, file and the line it is suspended at."""
         frame = getattr(generator, "ag_frame", None)
-        line = frame.f_lineno if frame is not None else self.template.line
-        return f"template {self.template.id!r} ({self.template.file}:{line})"
+        return self._on(frame.f_lineno if frame is not None else None)
+
+    def _on(self, line: int | None) -> str:
+        """Name template, file and a line of it; where none is known, that of its definition."""
+        return f"template {self.template.id!r} ({self.template.file}:{self.template.line if line is None else line})"
 
     def _with_records(self, reply: dict[str, Any]) -> dict[str, Any]:
         recorded = self.context.recorded

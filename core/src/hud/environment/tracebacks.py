@@ -38,6 +38,14 @@ def author_location(error: BaseException) -> str:
     return place
 
 
+def line_within(error: BaseException, file: str) -> int | None:
+    """Return the line of `file` that `error` came from, the innermost of several, or None."""
+    lines = [
+        line for frame, line in traceback.walk_tb(error.__traceback__) if frame.f_code.co_filename == file
+    ]
+    return lines[-1] if lines else None
+
+
 def describe(error: BaseException) -> str:
     """Return `Type: message`, and `Type` with where it was raised where the message is empty."""
     name = type(error).__name__
