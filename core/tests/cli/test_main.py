@@ -72,6 +72,13 @@ def test_a_wrong_command_names_close_ones(hud: Hud) -> None:
     assert done.stdout == ""
 
 
+def test_a_command_of_a_plugin_that_is_absent_names_it(hud: Hud) -> None:
+    done = hud("export", env={"HUD_PLUGINS_DISABLE": "hud-export"})
+    assert done.returncode == 2
+    assert "hud-export" in done.stderr
+    assert "No such command" not in done.stderr
+
+
 def test_a_usage_error_as_json(hud: Hud) -> None:
     done = hud("eval", "--json", "--group", "none")
     assert done.returncode == 2

@@ -97,6 +97,7 @@ def test_an_absent_name_of_ours_has_its_install_line(host: PluginHost) -> None:
             "method": host.registry.capability_method,
             "grader": host.registry.grader,
             "agent": host.registry.agent,
+            "command": host.registry.command,
         }[kind]
         for name, dist in names.items():
             line = "which has no release yet$" if dist in NOT_YET else f"pip install {dist}$"

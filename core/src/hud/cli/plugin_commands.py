@@ -51,14 +51,18 @@ def load(name: str) -> click.Command | None:
     """Import one command, also one that `lines` could not see in a source; None where no plugin has it.
 
     Raises:
+        PluginNotInstalledError: it is one of ours, whose distribution is absent.
         PluginBrokenError: what its plugin names is no command.
     """
     from hud.plugins import current_host
+    from hud.plugins.first_party import DECLARED
 
     registry = current_host().registry
     try:
         declaration = registry.command(name)
     except PluginNotInstalledError:
+        if name in DECLARED["command"]:
+            raise  # it says what to install
         return None
     command = registry.load(declaration)
     if not isinstance(command, click.Command):

@@ -70,6 +70,7 @@ DECLARED: dict[str, dict[str, str]] = {
     "capability": {"ssh": _SSH, "rfb": _GUI, "cdp": _GUI, "mcp": _MCP},
     "method": {"workspace": _SSH, "desktop": _GUI, "browser": _GUI, "tools": _MCP},
     "grader": {"llm-judge": _LLM},
+    "command": {"build": "hud-runtime-docker", "export": "hud-export", "judge": _LLM},
     "agent": {
         "claude": "hud-agent-claude",
         "openai": "hud-agent-openai",
