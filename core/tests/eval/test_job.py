@@ -87,6 +87,7 @@ async def test_the_summary_is_per_task(place: Any) -> None:
     assert added.pass_at(2) == pytest.approx(1 - 1 / 6)
     assert (broken.mean, broken.errors, broken.pass_at(1)) == (None, 4, None)
     assert "raises_first" in str(summary)
+    assert str(summary).splitlines()[-1].endswith(" s"), "what the job took is in the last line"
     dumped = job.model_dump()
     assert {"job_id", "source", "run_count", "mean_reward", "error_count", "elapsed_seconds", "runs"} <= set(
         dumped

@@ -187,7 +187,9 @@ class Job:
 
     def summary(self) -> JobSummary:
         """Return the table per task: mean, standard error, pass@k, errors, time."""
-        return self.totals
+        totals = self.totals
+        totals.took_s = self.elapsed_seconds
+        return totals
 
     def model_dump(self, *, runs: bool = True) -> dict[str, Any]:
         """Return the job as JSON's types: HUD's fields of `hud eval --json`, and more."""

@@ -156,6 +156,8 @@ class JobSummary:
     tasks: dict[str, TaskSummary] = field(default_factory=dict)
     others: TaskSummary = field(default_factory=lambda: TaskSummary("(others)"))
     listed: int = LISTED
+    took_s: float | None = field(default=None, compare=False)
+    """What the whole job took, where that is known."""
 
     def add(self, run: Run) -> None:
         """Count one run."""
@@ -267,7 +269,7 @@ class JobSummary:
         """Return the table that `hud eval` ends with."""
         from hud.eval.summarytable import closing_table
 
-        return closing_table(self)
+        return closing_table(self, seconds=self.took_s)
 
 
 def powers_of_two(most: int) -> list[int]:
