@@ -80,6 +80,20 @@ def test_ids_of_rollouts_are_shown_for_their_logs(hud: Hud, letters: Path) -> No
     assert told.returncode == 2
     assert f"is a job; its rollouts that wrote something: {run}" in told.stderr
     assert "`hud eval -v` shows the ids" in hud("logs", "zzzz").stderr
+    assert hud("logs", f"{job[:8]}/berry").stdout == "seen\n"
+    assert hud("replay", f"{job[:8]}/berry").returncode == 0
+
+
+@pytest.mark.parametrize("command", ["jobs", "trace", "logs", "replay"])
+@pytest.mark.parametrize("name", ["/", "/tmp", "/tmp/x", "[*", "*", "", "zz"])
+def test_a_name_of_nothing_is_a_mistake_and_no_fault(
+    hud: Hud, letters: Path, command: str, name: str
+) -> None:
+    assert hud("eval", "tasks.py", "noop", "--limit", "1").returncode == 0
+    refused = hud(command, name)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("Error: no ")
+    assert "Traceback" not in refused.stderr
 
 
 def test_a_job_outside_of_this_folder_is_named_by_its_whole_path(hud: Hud, letters: Path) -> None:

@@ -14,6 +14,7 @@ import click
 from hud.errors import (
     HudError,
     HudProtocolError,
+    JobNotFoundError,
     LimitReachedError,
     NotAuthorizedError,
     PhaseTimeoutError,
@@ -30,7 +31,14 @@ INTERRUPTED = 130
 PIPE_CLOSED = 141
 """128 + SIGPIPE, what a program killed by a closed pipe ends with."""
 
-MISTAKES = (click.UsageError, UsageError, PluginNotInstalledError, PluginBrokenError, PluginConflictError)
+MISTAKES = (
+    click.UsageError,
+    UsageError,
+    JobNotFoundError,
+    PluginNotInstalledError,
+    PluginBrokenError,
+    PluginConflictError,
+)
 """Nothing was started: what was asked for is wrong, or is not installed as it should be."""
 
 

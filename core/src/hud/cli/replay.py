@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from hud.cli.terminal import safe
+from hud.cli.trace import complete_run, find_run
 
 if TYPE_CHECKING:
     from hud.eval.run import Run
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", shell_complete=complete_run)
 @click.option(
     "--ignore",
     multiple=True,
@@ -44,8 +45,8 @@ def replay(
 ) -> int:
     """Make the tool calls of RUN again in a fresh environment and report the first result that differs.
 
-    RUN is a rollout's id, or the beginning of one; `hud jobs` and `hud eval --json` show them. Prompt and grade are
-    compared too. No model is asked, except by graders.
+    RUN is a rollout's id, the beginning of one, or JOB/RUN, where RUN may also be a row's slug; `hud jobs JOB --runs`
+    lists them. Prompt and grade are compared too. No model is asked, except by graders.
 
     \b
     Ends with 0 when everything was as recorded, 1 when something differed, 2 when the command is wrong.
@@ -55,7 +56,6 @@ def replay(
     from hud.errors import UsageError
     from hud.eval.rollout import rollout
     from hud.settings import project
-    from hud.store.finding import find_run
     from hud.store.reader import JobFile
 
     path, run_id = find_run(run)

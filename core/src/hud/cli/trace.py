@@ -14,7 +14,8 @@ from hud.errors import StoreError, UsageError
 LOOK_EVERY_S = 0.25
 
 
-def _complete_run(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001
+def complete_run(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:  # noqa: ARG001
+    """Complete the id of a rollout."""
     from hud.cli.completions import runs
 
     return runs(incomplete)
@@ -31,7 +32,7 @@ class TraceCommand(click.Command):
 
 
 @click.command(cls=TraceCommand)
-@click.argument("run", shell_complete=_complete_run)
+@click.argument("run", shell_complete=complete_run)
 @click.option(
     "--follow",
     "-f",
@@ -112,7 +113,7 @@ def find_run(reference: str) -> tuple[Path, str]:
         raise UsageError(
             f"{reference!r} may be any of several rollouts: {several}{' ...' if len(found) > 8 else ''}"
         )
-    jobs = [path for path in paths if not slash and path.stem.startswith(run)]
+    jobs = [path for path in paths if run and not slash and path.stem.startswith(run)]
     if len(jobs) == 1:
         return _only_run(jobs[0])
     where = f"in job {paths[0].stem}" if slash else "in the jobs kept here"

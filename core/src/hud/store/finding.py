@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -43,8 +44,8 @@ def find_job(reference: str | Path, base: Path | None = None) -> Path:
     name = str(reference)
     exact = [f / f"{name}{SUFFIX}" for f in folders if (f / f"{name}{SUFFIX}").is_file()]
     # One job may lie in two folders: where it belongs, and where it was being written when its process was killed.
-    found = _latest(exact) or _latest(p for f in folders for p in f.glob(f"{_literal(name)}*{SUFFIX}"))
-    found = found or sorted(p for f in folders for p in f.glob(f"{_literal(name)}*{LINES}"))
+    found = _latest(exact) or _latest(beginning(name, SUFFIX, folders))
+    found = found or sorted(beginning(name, LINES, folders))
     if len(found) == 1:
         return found[0]
     if found:
@@ -61,31 +62,8 @@ def _latest(paths: Iterable[Path]) -> list[Path]:
     return [found[stem] for stem in sorted(found)]
 
 
-def _literal(name: str) -> str:
-    return "".join(f"[{c}]" if c in "*?[" else c for c in name)
-
-
-def find_run(reference: str, base: Path | None = None) -> tuple[Path, str]:
-    """Return the job file and the id of a rollout, given as its id or the beginning of one.
-
-    Raises:
-        StoreError: none or several match; lists them.
-    """
-    from hud.store.reader import JobFile
-
-    found: list[tuple[Path, str]] = []
-    for path in job_files(search_folders(base)):
-        try:
-            with JobFile(path) as file:
-                found += [(path, run_id) for run_id in file.beginning(reference)]
-        except StoreError:
-            continue  # a file that is no job's hides none of the others
-    if len(found) == 1:
-        return found[0]
-    if found:
-        several = ", ".join(f"{run_id} (job {path.stem[:8]})" for path, run_id in found[:8])
-        raise StoreError(f"run {reference!r} is the beginning of several: {several}")
-    where = ", ".join(map(str, search_folders(base))) or "no job folder here"
-    raise JobNotFoundError(
-        f"no run {reference!r} in {where}; `hud eval --json` and `hud eval -v` show their ids"
-    )
+def beginning(name: str, suffix: str, folders: Iterable[Path]) -> list[Path]:
+    """Return the files of `folders` that begin with `name`, taken as it is; none where it is empty or a path."""
+    if not name or Path(name).name != name:
+        return []
+    return [path for folder in folders for path in folder.glob(f"{glob.escape(name)}*{suffix}")]
