@@ -388,6 +388,26 @@ async def test_an_agent_that_cannot_be_called_is_refused(place: Any) -> None:
         await Taskset("sums", rows(1)).run(nobody, runtime=place)
 
 
+async def test_an_agent_that_takes_no_run_is_refused_before_anything_starts(place: Any) -> None:
+    async def alone() -> str:
+        return "3"
+
+    async def two(run: Run, more: str) -> str:
+        return f"{run} {more}"
+
+    sums = Taskset("sums", rows(1))
+    for agent in (alone, two):
+        wrong: Any = agent
+        with pytest.raises(
+            ConfigError, match=rf"cannot be called with a Run alone .*`async def {agent.__name__}\(run\)`"
+        ):
+            await sums.run(wrong, runtime=place)
+    named: Any = "oracle"
+    with pytest.raises(ConfigError, match=r"create_agent\('oracle'\) makes one"):
+        await sums.run(named, runtime=place)
+    assert place.placed == 0
+
+
 async def test_rows_without_a_place_are_refused_before_anything_starts() -> None:
     with pytest.raises(PlacementUndecidedError, match="LocalRuntime"):
         await Taskset("sums", rows(1)).run(adds)

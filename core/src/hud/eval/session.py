@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
@@ -111,10 +112,7 @@ class JobSession:
         for what, value in counts.items():
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
                 raise ConfigError(f"{what}={value!r} must be a whole number from 1")
-        if not callable(agent):
-            raise ConfigError(
-                f"agent {agent!r} cannot be called; an agent is an async callable that takes a Run"
-            )
+        _check_agent(agent)
         self.agent = agent
         self.runtime = runtime
         self.job: Job = job if job is not None else Job(name=name or taskset.name)
@@ -443,3 +441,27 @@ def _checked_resume(
     if jobs_dir is not None:
         raise UsageError(f"job {job.id} goes on in its own file {job.path}; leave jobs_dir out")
     return True
+
+
+def _check_agent(agent: object) -> None:
+    """Refuse what cannot be called with a run: nothing it achieves would be its own.
+
+    Raises:
+        ConfigError: it is no callable, or takes other arguments.
+    """
+    if not callable(agent):
+        remedy = f": create_agent({agent!r}) makes one of a name" if isinstance(agent, str) else ""
+        raise ConfigError(
+            f"agent {agent!r} cannot be called; an agent is an async callable that takes a Run{remedy}"
+        )
+    try:
+        signature = inspect.signature(agent)
+    except (TypeError, ValueError):  # of what is written in C: it will show
+        return
+    try:
+        signature.bind(None)
+    except TypeError as error:
+        name = getattr(agent, "__name__", type(agent).__name__)
+        raise ConfigError(
+            f"agent {name}{signature} cannot be called with a Run alone ({error}); write `async def {name}(run)`"
+        ) from None
