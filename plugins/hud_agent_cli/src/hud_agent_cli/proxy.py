@@ -10,6 +10,7 @@ from collections.abc import Coroutine, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+import anyio
 import httpx
 
 from hud.agents.limiter import OVERLOADED, RATE_LIMITED, limiter_for
@@ -41,7 +42,7 @@ _HOP = frozenset(
 WAITED_FOR = OVERLOADED | {RATE_LIMITED}
 KEY_REFUSED = frozenset({401, 403})
 LONGEST_BODY = 64 * 1024 * 1024
-
+ENDING_S = 10.0
 
 ACCEPTING = 5
 """Turns of the loop from a connection that was accepted to its task, and from its end to its closed socket."""
@@ -86,14 +87,17 @@ class ModelProxy:
     ) -> None:
         if self._server is not None:
             self._server.close()
-        await _turns(ACCEPTING)
-        for task in list(self._connections):
-            task.cancel()
-        if self._connections:
-            await asyncio.wait(self._connections, timeout=5)
-        await _turns(ACCEPTING)
+        with anyio.move_on_after(ENDING_S, shield=True):
+            await _turns(ACCEPTING)
+            while self._connections:
+                for task in list(self._connections):
+                    task.cancel()
+                # A cancellation that meets the end of a connect within anyio is lost: it is said again.
+                await asyncio.wait(self._connections, timeout=1.0)
         if self._client is not None:
-            await self._client.aclose()
+            with anyio.move_on_after(ENDING_S, shield=True):
+                await self._client.aclose()
+                await _turns(ACCEPTING)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

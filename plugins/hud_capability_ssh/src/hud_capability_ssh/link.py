@@ -62,6 +62,11 @@ class SpawnerLink:
             # Descriptors are sent at once or kept as copies: the caller may close its own after this call began.
             self._send(data, carried)
             return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled() and future.exception() is None:
+                for fd in future.result()[1]:  # the answer came as its caller went
+                    os.close(fd)
+            raise
         finally:
             self._waiting.pop(number, None)
             if spare >= 0:

@@ -46,7 +46,11 @@ async def listen_inside(
     answer, fds = await sandbox.link.ask("listen", port)
     listener = socket.socket(fileno=fds[0])
     listener.setblocking(False)
-    return int(answer[0]), await asyncio.start_server(arrived, sock=listener)
+    try:
+        return int(answer[0]), await asyncio.start_server(arrived, sock=listener)
+    except BaseException:
+        listener.close()
+        raise
 
 
 async def join(reader: Any, writer: Any, other_reader: Any, other_writer: Any) -> None:

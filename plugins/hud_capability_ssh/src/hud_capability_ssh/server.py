@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 HANDSHAKE_S = 10
 CLOSE_S = 3
+ACCEPTING = 5
+"""Turns of the loop from a connection that was accepted to its place among those that are ended."""
 KEEPALIVE_S = 30
 MOST_CONNECTIONS = 64
 LOOPBACK = ("localhost", "127.0.0.1", "::1", "")
@@ -69,10 +71,12 @@ class Server:
         self.connections: set[asyncssh.SSHServerConnection] = set()
         self._host_key = host_key
         self._acceptor: asyncssh.SSHAcceptor | None = None
+        self.closed = False
         self.port = 0
 
     async def start(self, host: str, port: int) -> None:
         """Begin to listen; `port` 0 chooses a free one."""
+        self.closed = False
         self._acceptor = await asyncssh.listen(
             host,
             port,
@@ -107,9 +111,12 @@ class Server:
 
     async def close(self) -> None:
         """End the server. Safe to call twice."""
+        self.closed = True
         acceptor, self._acceptor = self._acceptor, None
         if acceptor is not None:
             acceptor.close()
+            for _ in range(ACCEPTING):
+                await asyncio.sleep(0)
         await self.drop_connections()
         if acceptor is not None:
             with contextlib.suppress(TimeoutError):
@@ -124,15 +131,17 @@ class Connection(asyncssh.SSHServer):
         self._server = server
         self._workspace = server.workspace
         self._conn: asyncssh.SSHServerConnection | None = None
+        self._lost = False
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         self._conn = conn
-        if len(self._server.connections) >= MOST_CONNECTIONS:
+        if len(self._server.connections) >= MOST_CONNECTIONS or self._server.closed:
             conn.abort()
             return
         self._server.connections.add(conn)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the library's signature
+        self._lost = True
         if self._conn is not None:
             self._server.connections.discard(self._conn)
 
@@ -185,6 +194,9 @@ class Connection(asyncssh.SSHServer):
         try:
             port, listener = await listen_inside(sandbox, listen_port, arrived)
         except (OSError, SandboxError):
+            return False
+        if self._lost:  # nobody is left to close it
+            listener.close()
             return False
         return _InsideListener(listener, port)
 

@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, urlsplit
 
+import anyio
+
 _REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 429: "Too Many Requests"}
 _MAX_BODY = 64 * 1024 * 1024
 
@@ -42,6 +44,7 @@ class HttpReply:
 Handler = Callable[[HttpRequest], Awaitable[HttpReply]]
 
 
+ENDING_S = 10.0
 ACCEPTING = 5
 """Turns of the loop from a connection that was accepted to its task, and from its end to its closed socket."""
 
@@ -75,13 +78,14 @@ class HttpServer:
         if self._server is None:
             return
         self._server.close()
-        await _turns(ACCEPTING)
-        for task in list(self._connections):
-            task.cancel()
-        if self._connections:
-            await asyncio.wait(self._connections)
-        await self._server.wait_closed()
-        await _turns(ACCEPTING)
+        with anyio.move_on_after(ENDING_S, shield=True):
+            await _turns(ACCEPTING)
+            for task in list(self._connections):
+                task.cancel()
+            if self._connections:
+                await asyncio.wait(self._connections)
+            await self._server.wait_closed()
+            await _turns(ACCEPTING)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
