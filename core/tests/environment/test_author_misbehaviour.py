@@ -498,6 +498,19 @@ async def test_a_reward_that_is_no_finite_number_is_typed(env: Environment, rewa
         await play(env, "bad")
 
 
+async def test_a_grader_that_was_not_awaited_is_told_so(env: Environment) -> None:
+    async def grade() -> float:
+        return 1.0
+
+    @env.template()
+    async def bad() -> Play:
+        yield "prompt"
+        yield grade()
+
+    with pytest.raises(RewardError, match=r"grade\(\.\.\.\) was not awaited: write `yield await"):
+        await play(env, "bad")
+
+
 async def test_nan_within_info_is_typed(env: Environment) -> None:
     @env.template()
     async def bad() -> Play:

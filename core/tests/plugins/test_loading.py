@@ -100,6 +100,11 @@ def test_a_project_can_require_plugins(site: Any, runtime_source: Any) -> None:
         ["the project requires the plugin acme-old>=2", "pip install 'acme-old>=2'"],
         ["the project requires the plugin acme-none", "pip install 'acme-none'"],
     ]
+    (site.folder / "env.py").write_text("raise SystemExit('imported')")
+    done = site.run("import sys; from hud.cli.program import run; sys.exit(run(['eval', 'env.py', 'noop']))")
+    assert done.returncode == 2
+    assert "requires the plugin acme-old>=2, but acme-old 1.2 is installed: pip install" in done.stderr
+    assert "imported" not in done.stderr
 
 
 def test_an_entry_point_may_name_an_object_or_a_class_of_the_specs(site: Any) -> None:

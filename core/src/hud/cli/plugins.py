@@ -19,7 +19,7 @@ AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON o
 
 @click.group()
 def plugins() -> None:
-    """List, show, check and create plugins."""
+    """List, show, diagnose and create plugins."""
 
 
 @plugins.command("list")

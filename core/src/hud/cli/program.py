@@ -21,7 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "regrade": ("hud.cli.regrade:regrade", "Grade a job's stored answers and files again, without an agent."),
     "replay": ("hud.cli.replay:replay", "Make a rollout's tool calls again and report what differs."),
     "reap": ("hud.cli.reap:reap", "Remove what killed runs left behind; never what belongs to a living one."),
-    "plugins": ("hud.cli.plugins:plugins", "List, show, check and create plugins."),
+    "plugins": ("hud.cli.plugins:plugins", "List, show, diagnose and create plugins."),
     "doctor": ("hud.cli.doctor:doctor", "Look for what keeps hud from working here, and say how to mend it."),
     "completion": ("hud.cli.completion:completion", "Print the completion script of a shell."),
     "version": ("hud.cli.version:version", "Print the versions of hud, its plugins and Python."),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from hud.environment.payload import FRAME_BYTES, NotJSONError, oversize, to_json
@@ -41,6 +41,11 @@ def reward_reply(value: Any, where: str, limit: int = FRAME_BYTES) -> dict[str, 
 
 
 def _reply(value: Any) -> dict[str, Any]:
+    if isinstance(value, Coroutine):
+        value.close()
+        raise RewardError(
+            f"the reward {getattr(value, '__name__', 'coroutine')}(...) was not awaited: write `yield await ...`"
+        )
     if type(value) is float or type(value) is int:
         return {"score": finite_score(value, what="the reward"), "done": True}
     if isinstance(value, SubScore):

@@ -6,6 +6,7 @@ import os
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from hud.errors import ConfigError
 from hud.plugins.discovery import metadata_folders, read_distribution
 from hud.plugins.events import Finding
 from hud.plugins.plugin import SLOW_IMPORT_S, Plugin
@@ -42,6 +43,22 @@ def findings(host: PluginHost) -> list[Finding]:
         for failure in host.failures
     ]
     return found
+
+
+def require(host: PluginHost) -> None:
+    """Hold the project to the plugins it requires (`[plugins] requires` in hud.toml).
+
+    Raises:
+        ConfigError: one is absent, broken or of another version; says what to install.
+    """
+    if not host.policy.requires:
+        return
+    plugins = host.plugins()
+    host.registry.declared(plugins)
+    unmet = _unmet(host, plugins)
+    if unmet:
+        told = [f"{f.title}, but {f.detail}: {f.fix}" if f.fix else f"{f.title}: {f.detail}" for f in unmet]
+        raise ConfigError(f"hud.toml: {'; '.join(told)}")
 
 
 def other_distributions_of_hud() -> list[Finding]:

@@ -1,4 +1,4 @@
-"""A project's own plugin: `hudfile.py` beside its hud.toml.
+"""A project's own plugin: `hudfile.py` beside its hud.toml, and the plugins it requires.
 
 Commands that run or serve environments load it (`eval`, `serve`, `view`); help, listing and completion never do.
 """
@@ -21,17 +21,23 @@ def load_hudfile(folder: str | Path | None = None, *, host: PluginHost | None = 
     """Import and register the project's hudfile.py; None where there is none.
 
     The project is the folder of the nearest hud.toml from `folder` upwards, else `folder` itself (default: the
-    working folder). The registration can be undone; loading a changed file again replaces the module.
+    working folder). The registration can be undone; loading a changed file again replaces the module. What the project
+    requires of other plugins is looked at first.
 
     Raises:
+        ConfigError: a plugin that the project requires is not there.
         PluginBrokenError: the file raised while it was imported, or breaks the hooks' contract.
     """
     from hud.settings.hudtoml import project
 
+    host = host or current_host()
+    if host.policy.requires:
+        from hud.plugins.findings import require
+
+        require(host)
     path = project(folder).folder / FILE
     if not path.is_file():
         return None
-    host = host or current_host()
     if host.policy.refusal(MODULE, MODULE) is not None and MODULE in host.policy.disable:
         return None
     spec = spec_from_file_location(MODULE, path)

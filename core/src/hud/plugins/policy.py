@@ -22,7 +22,8 @@ class PluginPolicy:
     """What loads. A plugin is named by its entry point (`docker`), its distribution, or `docker@distribution`.
 
     `enable` names what loads although `autoload` is off. `strict` turns every broken plugin into an error.
-    `requires` are requirements the project puts on plugins (`hud-runtime-docker>=0.2`), reported when unmet.
+    `requires` are requirements the project puts on plugins (`hud-runtime-docker>=0.2`): unmet ones end `hud eval` and
+    `hud serve` before anything starts.
     """
 
     disable: frozenset[str] = frozenset()
