@@ -186,4 +186,4 @@ def test_a_rollout_is_repeated_and_the_first_difference_told(hud: Hud, tmp_path:
     assert shown.returncode == 1
     assert "bash" in shown.stdout
     assert "gone.txt" in shown.stdout
-    assert hud("replay", "zzzz").returncode == 1
+    assert hud("replay", "zzzz").returncode == 2

@@ -172,10 +172,13 @@ def test_kept_jobs_stay_out_of_git(tmp_path: Path) -> None:
 
 async def test_two_jobs_in_one_folder_keep_apart(place: Any) -> None:
     first, second = await asyncio.gather(
-        Taskset("a", rows(5)).run(adds, runtime=place), Taskset("b", rows(5)).run(adds, runtime=place)
+        Taskset("a", rows(5)).run(adds, runtime=place, job=Job("ab1")),
+        Taskset("b", rows(5)).run(adds, runtime=place, job=Job("ab2")),
     )
     assert len(Job.load(first.id).runs) == len(Job.load(second.id).runs) == 5
     with pytest.raises(StoreError, match="beginning of several"):
+        Job.load("ab")
+    with pytest.raises(StoreError, match="no job ''"):
         Job.load("")
 
 
