@@ -25,6 +25,7 @@ from hud_capability_ssh.client import SSHClient
 
 SECRET = "sk-do-not-read-me"
 NOBODY = 65534
+REAP = "import sys; from hud.cli.program import run; sys.exit(run(['reap']))"
 LIMITS = {"memory": "300m", "disk": "200m", "processes": 120, "tmp": "64m", "cpus": 1}
 WAYS = ["bubblewrap-root", "bubblewrap-user", "landlock-root", "landlock-user"]
 
@@ -42,6 +43,7 @@ class Served:
     engine: str
     root: Path
     user: int
+    state: Path
 
     async def ask(self, line: str) -> Any:
         assert self.process.stdin is not None
@@ -97,6 +99,7 @@ async def served(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
         os.chown(base, user, user)
         os.chown(base / "project", user, user)
     argv, env = command_as(user)
+    env["XDG_STATE_HOME"] = str(base / "state")
     process = await asyncio.create_subprocess_exec(
         *argv,
         str(Path(__file__).with_name("serving.py")),
@@ -114,7 +117,7 @@ async def served(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
         line = await process.stdout.readline()
         assert line, "the workspace did not start"
         client = await SSHClient.connect(Capability.from_manifest(json.loads(line)))
-        yield Served(process, client, engine, base / "project" / "ws", user)
+        yield Served(process, client, engine, base / "project" / "ws", user, base / "state")
         await client.close()
     finally:
         process.stdin.close()
@@ -558,6 +561,7 @@ async def test_a_grader_is_misled_by_nothing_left_behind(served: Served) -> None
 
 async def test_nothing_is_left_when_the_server_is_killed(served: Served) -> None:
     await served.run("(setsid nohup sleep 98765 > /dev/null 2>&1 &)")
+    scratch = Path((await served.run("echo ${TMPDIR:-/tmp}")).strip())
     served.process.kill()
     await served.process.wait()
     for _ in range(100):
@@ -566,6 +570,12 @@ async def test_nothing_is_left_when_the_server_is_killed(served: Served) -> None
             break
         await asyncio.sleep(0.1)
     assert not left
+    argv, env = command_as(served.user)
+    reap = await asyncio.create_subprocess_exec(
+        *argv, "-c", REAP, env=env | {"XDG_STATE_HOME": str(served.state)}, cwd="/"
+    )
+    assert await asyncio.wait_for(reap.wait(), 60) == 0
+    assert scratch == Path("/tmp") or not scratch.parent.exists()
 
 
 def _runs(process: Path, word: bytes) -> bool:
