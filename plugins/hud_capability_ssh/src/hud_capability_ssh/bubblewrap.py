@@ -140,6 +140,8 @@ def _mounts(spec: SandboxSpec, stage: Stage, memory: list[int]) -> list[str]:
     python = interpreter()
     if python.mount is not None:
         argv += ["--ro-bind", stage.place(Path(python.mount[0])), python.mount[1]]
+        # One built with a library of its own looks for it where it was installed.
+        argv += ["--setenv", "LD_LIBRARY_PATH", f"{python.mount[1]}/lib"]
     argv += ["--perms", "700", "--size", home, "--tmpfs", spec.guest_home]
     argv += ["--bind" if spec.root_writable else "--ro-bind", stage.place(spec.root), spec.guest_path]
     for at, given in spec.files.items():
