@@ -128,6 +128,16 @@ async def test_overload_shrinks_the_window_and_success_grows_it() -> None:
 async def test_64_callers_under_20_requests_a_second_use_nine_tenths_of_it_without_a_failure(
     headers: bool,
 ) -> None:
+    used = 0.0
+    for _ in range(3):  # a machine that is busy elsewhere lowers it, and nothing raises it
+        used = max(used, await rate_used(headers))
+        if used >= 0.9:
+            break
+    assert used >= 0.9
+
+
+async def rate_used(headers: bool) -> float:
+    """Have 64 callers make five calls each under 20 requests a second; return which part of that rate they used."""
     limit = RateLimit(20.0, headers=headers)
     turns, callers = 5, 64
     async with ModelServer(Turn("ok"), limit=limit, latency_s=0.1) as server, ModelCaller() as caller:
@@ -144,8 +154,8 @@ async def test_64_callers_under_20_requests_a_second_use_nine_tenths_of_it_witho
         took = time.monotonic() - start
         let_in = limit.burst + took * limit.per_second
         assert server.statuses[200] == turns * callers
-        assert server.statuses[200] / let_in >= 0.9, (took, server.statuses)
         assert sum(server.statuses.values()) <= 1.3 * server.statuses[200], server.statuses
+        return server.statuses[200] / let_in
 
 
 async def test_no_caller_fails_while_a_third_of_all_calls_do() -> None:
