@@ -87,7 +87,9 @@ class Orchestrator:
             assert self.file is not None
             words = ["--resume", self.file.stem[:8]]
         elif self.file is not None:
-            self.file.unlink()  # killed before its first record: nothing is lost, and nothing can be resumed
+            # Killed before its first record: nothing is lost, and nothing can be resumed.
+            for path in self.file.parent.glob(f"{self.file.stem}.*"):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
         with subprocess.Popen(
             [str(HUD), "eval", *words],
             cwd=self.project,
