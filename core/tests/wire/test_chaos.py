@@ -20,7 +20,7 @@ from hud.wire.settings import ServerSettings
 
 pytestmark = pytest.mark.anyio
 TOKEN = "c" * 64
-ENOUGH = 60
+ENOUGH = 30
 """Connections that are broken before any is let pass whole."""
 
 
