@@ -20,7 +20,7 @@ from hud.wire.settings import ServerSettings
 
 pytestmark = pytest.mark.anyio
 TOKEN = "c" * 64
-ENOUGH = 30
+ENOUGH = 60
 """Connections that are broken before any is let pass whole."""
 
 
@@ -136,8 +136,8 @@ async def test_every_task_is_graded_once_and_its_client_learns_the_score(seed: i
             scores[word] = (await client.grade(answer, key=f"key-{number}"))["score"]
 
     async with server, proxied(server.port, dice) as (breaker, port), asyncio.timeout(110):
-        await asyncio.gather(*(rollout(number, port) for number in range(60)))
+        await asyncio.gather(*(rollout(number, port) for number in range(120)))
         assert breaker.broken > ENOUGH, "the proxy must have broken something"
-        assert graded == Counter({f"w{number}": 1 for number in range(60)})
-        assert scores == {f"w{number}": float(number % 3 != 0) for number in range(60)}
+        assert graded == Counter({f"w{number}": 1 for number in range(120)})
+        assert scores == {f"w{number}": float(number % 3 != 0) for number in range(120)}
         breaker.calm = True
