@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 
 class Stop:
-    """Set by the first SIGINT or SIGTERM, which Python delivers to the main thread, author code or not.
+    """Set by the first SIGINT or SIGTERM, also while author code holds the main thread in a call that does not return.
 
-    A second one ends the process.
+    Python runs handlers between the instructions of the main thread alone: a call into C that takes hours keeps them
+    waiting, and so does a sleep entered just before the signal. So the loop that waits is told by the signal's wake-up
+    descriptor, and the handler, once it runs, counts: a second signal ends the process.
     """
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._wakeups: socket.socket | None = None
+        self._handled = False
         self.asked: bool = False
         """Whether a signal has come."""
 
     async def wait(self) -> None:
         """Return once asked to stop; a signal that came before counts."""
-        self._loop = asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop and self._wakeups is not None:
+            loop.add_reader(self._wakeups, self._woken)
+        self._loop = loop
         if self.asked:
             return
         await self._event.wait()
@@ -54,17 +62,29 @@ class Stop:
     def on_signals(self) -> Iterator[None]:
         """Take SIGINT and SIGTERM within the context; enter it on the main thread."""
         numbers = (signal.SIGINT, signal.SIGTERM)
-        before = {number: signal.signal(number, self._arrived) for number in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        self._wakeups, written = socket.socketpair()
+        with self._wakeups, written:
+            self._wakeups.setblocking(False)
+            written.setblocking(False)
+            descriptor = signal.set_wakeup_fd(written.fileno(), warn_on_full_buffer=False)
+            before = {number: signal.signal(number, self._arrived) for number in numbers}
+            try:
+                yield
+            finally:
+                for number, handler in before.items():
+                    signal.signal(number, handler)
+                signal.set_wakeup_fd(descriptor)
+
+    def _woken(self) -> None:
+        assert self._wakeups is not None
+        if any(number in (signal.SIGINT, signal.SIGTERM) for number in self._wakeups.recv(4096)):
+            self.asked = True
+            self._event.set()
 
     def _arrived(self, number: int, frame: object) -> None:  # noqa: ARG002 - the signature of a handler
-        if self.asked:
+        if self._handled:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-        self.asked = True
+        self._handled = self.asked = True
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._event.set)
