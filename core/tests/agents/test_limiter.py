@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -166,6 +167,35 @@ async def test_no_caller_fails_while_a_third_of_all_calls_do() -> None:
             calls = [group.create_task(caller.call(route, BODY, deadline_s=60)) for _ in range(60)]
         assert all(call.result()["stop_reason"] == "end_turn" for call in calls)
         assert len(server.asks) > 60
+
+
+async def test_a_caller_closes_every_connection_however_often_it_is_cancelled() -> None:
+    def connections() -> int:
+        ours = f":{port:04X}"
+        lines = Path("/proc/self/net/tcp").read_text().splitlines()[1:]
+        return sum(line.split()[2].endswith(ours) and line.split()[3] == "01" for line in lines)
+
+    async with ModelServer(Turn("ok"), latency_s=0.1) as server:
+        port = int(server.url.rpartition(":")[2])
+        route = resolve("m", "anthropic", base_url=server.url, api_key="x")
+        called = asyncio.Event()
+
+        async def judging() -> None:
+            async with ModelCaller() as caller:
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(8):
+                        group.create_task(caller.call(route, BODY, deadline_s=10))
+                called.set()
+
+        task = asyncio.ensure_future(judging())
+        await called.wait()
+        assert connections() == 8
+        task.cancel()
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert connections() == 0
 
 
 async def test_a_refused_key_names_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -291,8 +291,10 @@ def test_old_jobs_are_pruned_and_named_first(wicked: dict[str, Any], hud: Hud, t
     assert wicked["job_id"][:8] in dry
     assert "would be removed" in dry
     assert job.exists()
-    asked = hud("jobs", "prune", "--keep", "0", stdin="n\n")
-    assert asked.returncode != 0
+    for answer in ("n\n", ""):
+        asked = hud("jobs", "prune", "--keep", "0", stdin=answer)
+        assert asked.returncode == 2
+        assert "--yes" in asked.stderr
     assert job.exists()
     removed = json.loads(hud("jobs", "prune", "--keep", "0", "--json").stdout)
     assert removed["removed"] == [wicked["job_id"]]

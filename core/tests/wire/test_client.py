@@ -363,6 +363,19 @@ async def test_a_process_that_dies_mid_call_fails_the_call_with_its_words(serve:
             await client.grade("x", key="k")
 
 
+async def test_a_process_that_dies_while_its_client_comes_back_has_died_and_not_failed_to_start(
+    serve: Serve,
+) -> None:
+    process = Process()
+    async with serve() as server, connect(Runtime(server.url, {"process": process})) as client:
+        await server.close()
+        await asyncio.sleep(0.1)  # the client has noticed
+        grading = asyncio.create_task(client.grade("x", key="k"))
+        asyncio.get_running_loop().call_later(0.2, process.end.set_result, "removed by somebody else")
+        with pytest.raises(RuntimeDiedError, match="removed by somebody else"):
+            await grading
+
+
 async def test_the_end_of_the_channel_is_explained_by_the_process_that_died(
     serve: Serve, world: World
 ) -> None:

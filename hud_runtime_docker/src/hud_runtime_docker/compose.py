@@ -20,9 +20,10 @@ from uuid import uuid4
 
 import anyio
 
+from hud.cleanup import shielded
 from hud.errors import HudError, RuntimeStartError
 from hud.runtime.contract import Runtime
-from hud.runtime.ledger import ledger
+from hud.runtime.ledger import Entry, ledger
 from hud.types import ComposeProject, RuntimeConfig
 from hud_runtime_docker import compose_file
 from hud_runtime_docker.compose_file import MAIN, Document
@@ -110,7 +111,7 @@ class ComposeProjects:
                     said = (said + part)[-64 * 1024 :]
                 await process.wait()
             finally:
-                await _ended(process)
+                await shielded(_ended(process))
         assert process.returncode is not None
         return process.returncode, said.decode(errors="replace").strip()
 
@@ -159,11 +160,13 @@ class ComposeProjects:
         finally:
             if watcher is not None:
                 watcher.release()
-            with anyio.CancelScope(shield=True):
-                await self._remove(name)
-                entry.removed()
-                if watcher is not None:
-                    await anyio.to_thread.run_sync(watcher.join, REMOVE_S)
+            await shielded(self._end(name, entry, watcher))
+
+    async def _end(self, name: str, entry: Entry, watcher: Watcher | None) -> None:
+        await self._remove(name)
+        entry.removed()
+        if watcher is not None:
+            await anyio.to_thread.run_sync(watcher.join, REMOVE_S)
 
     async def _up(self, content: Mapping[str, Any], document: Document, name: str, *options: str) -> None:
         status, said = await self._run(content, document, name, "up", "--no-build", *options)
@@ -255,15 +258,14 @@ class ComposeProjects:
 
 async def _ended(process: Process) -> None:
     """See a process, and what it started, to its end."""
-    with anyio.CancelScope(shield=True):
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            if process.returncode is not None:
-                break
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, number)
-            with anyio.move_on_after(ENDED_S):
-                await process.wait()
-        await process.aclose()
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if process.returncode is not None:
+            break
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with anyio.move_on_after(ENDED_S):
+            await process.wait()
+    await process.aclose()
 
 
 def remove_project(engine: Engine, name: str) -> bool:

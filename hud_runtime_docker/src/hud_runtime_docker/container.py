@@ -10,9 +10,9 @@ from uuid import uuid4
 
 import anyio
 
+from hud.cleanup import shielded
 from hud.errors import HudError, RuntimeStartError
 from hud.runtime.ledger import Entry, ledger
-from hud.runtime.shielding import shielded
 from hud_runtime_docker.engine import Engine
 
 KIND = "docker"
@@ -32,13 +32,10 @@ async def created(engine: Engine, options: Mapping[str, Any]) -> AsyncIterator[s
     """
     holding = _Holding(engine, f"hud-{uuid4().hex[:20]}")
     try:
-        # Shielded twice: from scopes, and from `Task.cancel`.
-        with anyio.CancelScope(shield=True):
-            await shielded(holding.make(options))
+        await shielded(holding.make(options))
         yield holding.name
     finally:
-        with anyio.CancelScope(shield=True):
-            await shielded(holding.remove())
+        await shielded(holding.remove())
 
 
 class _Holding:

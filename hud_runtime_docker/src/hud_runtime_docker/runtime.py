@@ -10,9 +10,9 @@ from typing import Any, ClassVar, Self
 
 import anyio
 
+from hud.cleanup import shielded
 from hud.errors import ConfigError, RuntimeStartError, UnsupportedConfigError
 from hud.runtime.contract import Features, Runtime
-from hud.runtime.shielding import shielded
 from hud.store.redact import hide_values_of
 from hud.types import RuntimeConfig, Task
 from hud_runtime_docker import archive, bundle, container, manifest
@@ -150,8 +150,7 @@ class DockerRuntime:
                     watcher.release()
         finally:
             if watcher is not None:
-                with anyio.CancelScope(shield=True):
-                    await shielded(watcher.joined())
+                await shielded(watcher.joined())
 
     async def _served(
         self, name: str, watcher: Watcher, image: str, token: str, config: RuntimeConfig

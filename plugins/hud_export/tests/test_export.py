@@ -63,6 +63,18 @@ def job(tmp_path: Path) -> Job:
     return job
 
 
+def test_ids_of_kept_jobs_are_completed(job: Job, tmp_path: Path) -> None:
+    assert job.path is not None
+    kept = tmp_path / ".hud" / "jobs"
+    kept.mkdir(parents=True)
+    Path(job.path).rename(kept / Path(job.path).name)
+    asked = {"_HUD_COMPLETE": "bash_complete", "COMP_WORDS": f"hud export {job.id[:4]}", "COMP_CWORD": "2"}
+    done = subprocess.run(
+        [str(HUD)], cwd=tmp_path, env={**os.environ, **asked}, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.split() == [f"plain,{job.id}"], done.stderr
+
+
 def test_parquet_has_a_row_a_rollout_and_no_reward_where_there_was_none(job: Job, tmp_path: Path) -> None:
     table = pq.read_table(export_job(job.path or "", tmp_path / "job.parquet"))
     rows = table.to_pylist()

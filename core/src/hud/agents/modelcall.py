@@ -13,6 +13,7 @@ from hud.agents.allowance import read_retry_after
 from hud.agents.limiter import limiter_for
 from hud.agents.prices import usage_of
 from hud.agents.routing import Route
+from hud.cleanup import shielded
 from hud.errors import ProviderError
 from hud.types.messages import Usage
 
@@ -44,8 +45,8 @@ class ModelCaller:
     ) -> None:
         self._entered = False
         if self._client is not None:
-            await self._client.aclose()
-            self._client = None
+            client, self._client = self._client, None
+            await shielded(client.aclose())
 
     async def call(self, route: Route, body: Mapping[str, Any], *, deadline_s: float) -> dict[str, Any]:
         """Send `body` and return the provider's reply; retried within `deadline_s` seconds.

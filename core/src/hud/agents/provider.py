@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
@@ -14,6 +14,7 @@ from hud.agents.limiter import Limiter, limiter_for
 from hud.agents.loop import ConfigT, ToolAgent
 from hud.agents.modelcall import RETRYABLE
 from hud.agents.routing import Route, resolve
+from hud.cleanup import shielded
 from hud.errors import ContextOverflowError, ProviderError
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ _OVERFLOWS = (
     "request_too_large",
 )
 
+
+CLOSE_S = 5.0
+"""How long an SDK's client may take to close its connections."""
 
 _imported = {""}
 """SDKs whose import has ended; `sys.modules` has them from its beginning."""
@@ -114,7 +118,12 @@ class ProviderAgent(ToolAgent[ConfigT], Generic[ConfigT]):
             lease.users -= 1
             if lease.users == 0:
                 del self._leases[loop]
-                await asyncio.shield(self.close_client(lease.client))
+                await shielded(self._ended(lease.client))
+
+    async def _ended(self, client: Any) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                await self.close_client(client)
 
     @property
     def limiter(self) -> Limiter:

@@ -15,6 +15,7 @@ import anyio
 from hud.agents.arguments import complaint
 from hud.agents.functions import function_tool
 from hud.capability.tool import Tool, safe_name
+from hud.cleanup import shielded
 from hud.errors import ConfigError, HudError, LimitError, PluginNotInstalledError, WireError
 from hud.types.messages import MCPToolCall, MCPToolResult
 
@@ -138,7 +139,10 @@ class Toolset:
 
     async def close(self) -> None:
         """Close every tool that wants it, whatever the others do; bounded."""
-        with anyio.move_on_after(10, shield=True):
+        await shielded(self._close())
+
+    async def _close(self) -> None:
+        with anyio.move_on_after(10):
             for tool in self.tools:
                 if tool.close is None:
                     continue

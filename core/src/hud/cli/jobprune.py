@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,7 +57,7 @@ def prune_jobs(
     size = sum(map(_size, old))
     if old and not (dry_run or yes):
         _show(old, size, "to be removed")
-        click.confirm(f"remove {len(old)} jobs?", abort=True, err=True)
+        _confirm(f"remove {len(old)} jobs?")
     removed = [] if dry_run else [line for line in old if _remove(line)]
     if as_json:
         told = [line.id for line in (old if dry_run else removed)]
@@ -65,6 +66,15 @@ def prune_jobs(
         _show(old, size, "would be removed")
     else:
         click.echo(f"{len(removed)} jobs removed, {_megabytes(size)}")
+
+
+def _confirm(question: str) -> None:
+    try:
+        click.confirm(question, abort=True, err=True)
+    except click.Abort:
+        if sys.stdin is not None and sys.stdin.isatty():
+            raise
+        raise UsageError("nothing was removed: nobody said yes to that; --yes asks nothing") from None
 
 
 def _show(lines: Sequence[JobLine], size: int, what: str) -> None:

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from hud.capability.backing import ContainsAgent, ListensElsewhere
+from hud.cleanup import shielded
 from hud.environment import artifacts
 from hud.environment.arguments import BAD_PARAMS, close_names
 from hud.environment.author import STOP_GRACE_S, AuthorLoop
@@ -327,7 +328,7 @@ async def serving(
     try:
         yield service
     finally:
-        await _shielded(_leave(env))
+        await shielded(_leave(env))
 
 
 async def _started(
@@ -373,13 +374,3 @@ async def _bounded(keeper: ContainsAgent, work: Awaitable[None], what: str) -> N
     except TimeoutError as error:
         name = getattr(keeper, "name", type(keeper).__name__)
         raise SandboxError(f"{what} of workspace {name!r} is not done after {SEAL_S:g} s") from error
-
-
-async def _shielded(work: Any) -> None:
-    """Await cleanup to its end even when cancelled; the cancellation follows."""
-    task = asyncio.ensure_future(work)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise

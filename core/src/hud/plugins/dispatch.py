@@ -50,24 +50,10 @@ async def notify_finally(
 
     Each implementation runs once. The whole takes at most `deadline_s` and a little.
     """
-    if not implementations:
-        return
-    import asyncio
+    if implementations:
+        from hud.cleanup import shielded
 
-    import anyio
-
-    # A task of its own: a native `Task.cancel` of the caller cannot be shielded by a scope. It is awaited here.
-    telling = asyncio.ensure_future(notify(implementations, event, report, deadline_s=deadline_s))
-    cancelled: asyncio.CancelledError | None = None
-    with anyio.CancelScope(shield=True):
-        while not telling.done():
-            try:
-                await asyncio.wait([telling])
-            except asyncio.CancelledError as error:
-                cancelled = error
-    telling.result()
-    if cancelled is not None:
-        raise cancelled
+        await shielded(notify(implementations, event, report, deadline_s=deadline_s))
 
 
 async def first(implementations: Sequence[Implementation], event: Any) -> Any | None:

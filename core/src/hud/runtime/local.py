@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
+from hud.cleanup import shielded
 from hud.errors import RuntimeStartError
 from hud.runtime import folders, linux
 from hud.runtime.able import require
@@ -20,7 +21,6 @@ from hud.runtime.output import OUTPUT
 from hud.runtime.process import ZygoteGoneError, with_output
 from hud.runtime.project import resolved_source
 from hud.runtime.secrets import child_environment, given_variables
-from hud.runtime.shielding import shielded
 
 if TYPE_CHECKING:
     from hud.environment.env import Environment

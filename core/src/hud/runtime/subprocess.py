@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from hud.cleanup import shielded
 from hud.errors import RuntimeStartError, SourceError
 from hud.runtime import linux
 from hud.runtime.able import require
@@ -22,7 +23,6 @@ from hud.runtime.importing import forbid_while_importing
 from hud.runtime.output import OUTPUT
 from hud.runtime.project import resolved_source
 from hud.runtime.secrets import child_environment, given_variables
-from hud.runtime.shielding import shielded
 
 if TYPE_CHECKING:
     from hud.types import Task

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from hud.cleanup import shielded
 from hud.errors import ConnectionLostError, HudProtocolError, WrongStateError
 from hud.values import plain
 from hud.wire import frames
@@ -220,7 +220,7 @@ class HudClient:
         self._link.stop()
         try:
             if self._bindings is not None:
-                await asyncio.shield(self._bindings.close())
+                await shielded(self._bindings.close())
         finally:
             self._link.hang_up()
 

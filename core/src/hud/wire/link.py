@@ -319,7 +319,7 @@ class Link:
                         await asyncio.sleep(_LONGEST_RETRY_S)
                         continue
                     raise ConnectionLostError(f"the session could not be resumed: {exc.message}") from exc
-                except ReadyTimeoutError as exc:
+                except (ReadyTimeoutError, RuntimeStartError) as exc:  # it was ready before
                     raise await self._why(ConnectionLostError(str(exc))) from exc
 
     def _schedule_beat(self) -> None:

@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from hud.cleanup import shielded
 from hud.errors import ConnectionLostError, PhaseTimeoutError
 from hud.values import plain
 from hud.wire.bindings import Bindings
@@ -153,7 +154,7 @@ class LocalClient:
             return
         self._closed = True
         if self._bindings is not None:
-            await asyncio.shield(self._bindings.close())
+            await shielded(self._bindings.close())
         if self._side is not None:
             await self._ending(self._side.close())
 

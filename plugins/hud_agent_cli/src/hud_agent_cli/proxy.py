@@ -17,6 +17,7 @@ from hud.agents.limiter import OVERLOADED, RATE_LIMITED, limiter_for
 from hud.agents.modelcall import NO_MONEY, error_text, refused
 from hud.agents.reserving import FREE, Reservation
 from hud.agents.routing import Route
+from hud.cleanup import HANDING_TURNS, close_listener, shielded, turns
 from hud.errors import BudgetExhaustedError
 from hud_agent_cli.metering import Counts, asked
 
@@ -43,14 +44,6 @@ WAITED_FOR = OVERLOADED | {RATE_LIMITED}
 KEY_REFUSED = frozenset({401, 403})
 LONGEST_BODY = 64 * 1024 * 1024
 ENDING_S = 10.0
-
-ACCEPTING = 5
-"""Turns of the loop from a connection that was accepted to its task, and from its end to its closed socket."""
-
-
-async def _turns(count: int) -> None:
-    for _ in range(count):
-        await asyncio.sleep(0)
 
 
 class ModelProxy:
@@ -85,19 +78,22 @@ class ModelProxy:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
+        await shielded(self._end())
+
+    async def _end(self) -> None:
         if self._server is not None:
-            self._server.close()
-        with anyio.move_on_after(ENDING_S, shield=True):
-            await _turns(ACCEPTING)
+            close_listener(self._server)
+            await turns(HANDING_TURNS)
+        with anyio.move_on_after(ENDING_S):
             while self._connections:
                 for task in list(self._connections):
                     task.cancel()
                 # A cancellation that meets the end of a connect within anyio is lost: it is said again.
                 await asyncio.wait(self._connections, timeout=1.0)
         if self._client is not None:
-            with anyio.move_on_after(ENDING_S, shield=True):
+            with anyio.move_on_after(ENDING_S):
                 await self._client.aclose()
-                await _turns(ACCEPTING)
+                await turns(HANDING_TURNS)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -106,14 +102,10 @@ class ModelProxy:
         try:
             while await self._one(reader, writer):
                 pass
-        except (
-            OSError,
-            asyncio.IncompleteReadError,
-            asyncio.LimitOverrunError,
-            ValueError,
-            asyncio.CancelledError,
-        ):
-            pass  # the program went away, or the rollout ended: the connection is all there was
+        except asyncio.CancelledError:  # the rollout ended
+            writer.transport.abort()
+        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
+            pass  # the program went away: the connection is all there was
         finally:
             self._connections.discard(task)
             writer.close()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncssh
 
+from hud.cleanup import close_listener
 from hud.errors import SandboxError
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class Relay:
             except OSError:
                 continue  # the target listens there itself
         for port in self._listeners.keys() - open_now:
-            self._listeners.pop(port).close()
+            close_listener(self._listeners.pop(port))
 
     def _serving(self, port: int) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any]:
         async def arrived(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -132,4 +133,4 @@ class Relay:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
         while self._listeners:
-            self._listeners.popitem()[1].close()
+            close_listener(self._listeners.popitem()[1])

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Collection, Coroutine
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import asyncssh
 
+from hud.cleanup import HANDING_TURNS, close_listener, turns
 from hud.errors import SandboxError
 from hud_capability_ssh.command_session import CommandSession
 from hud_capability_ssh.loopback import connect_inside, join, listen_inside
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
 HANDSHAKE_S = 10
 CLOSE_S = 3
-ACCEPTING = 5
-"""Turns of the loop from a connection that was accepted to its place among those that are ended."""
 KEEPALIVE_S = 30
 MOST_CONNECTIONS = 64
 LOOPBACK = ("localhost", "127.0.0.1", "::1", "")
@@ -114,9 +113,8 @@ class Server:
         self.closed = True
         acceptor, self._acceptor = self._acceptor, None
         if acceptor is not None:
-            acceptor.close()
-            for _ in range(ACCEPTING):
-                await asyncio.sleep(0)
+            close_listener(cast("asyncio.Server", acceptor))
+            await turns(HANDING_TURNS)
         await self.drop_connections()
         if acceptor is not None:
             with contextlib.suppress(TimeoutError):
@@ -196,7 +194,7 @@ class Connection(asyncssh.SSHServer):
         except (OSError, SandboxError):
             return False
         if self._lost:  # nobody is left to close it
-            listener.close()
+            close_listener(listener)
             return False
         return _InsideListener(listener, port)
 
@@ -210,7 +208,7 @@ class _InsideListener(asyncssh.SSHListener):
         return self._port
 
     def close(self) -> None:
-        self._server.close()
+        close_listener(self._server)
 
     async def wait_closed(self) -> None:
         return

@@ -12,8 +12,15 @@ import click
 from hud_export.exporting import FORMATS, export_job
 
 
+def _ids(_context: click.Context, _argument: click.Parameter, incomplete: str) -> list[str]:
+    """Return ids of kept jobs that begin so."""
+    from hud.store.finding import job_files
+
+    return [path.stem for path in job_files() if path.stem.startswith(incomplete)]
+
+
 @click.command()
-@click.argument("job")
+@click.argument("job", shell_complete=_ids)
 @click.option(
     "--format", "format_name", type=click.Choice(list(FORMATS)), help="By default the suffix of FILE."
 )

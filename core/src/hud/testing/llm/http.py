@@ -12,6 +12,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import anyio
 
+from hud.cleanup import HANDING_TURNS, close_listener, shielded, turns
+
 _REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 429: "Too Many Requests"}
 _MAX_BODY = 64 * 1024 * 1024
 
@@ -45,13 +47,6 @@ Handler = Callable[[HttpRequest], Awaitable[HttpReply]]
 
 
 ENDING_S = 10.0
-ACCEPTING = 5
-"""Turns of the loop from a connection that was accepted to its task, and from its end to its closed socket."""
-
-
-async def _turns(count: int) -> None:
-    for _ in range(count):
-        await asyncio.sleep(0)
 
 
 class HttpServer:
@@ -75,17 +70,19 @@ class HttpServer:
 
     async def close(self) -> None:
         """Stop listening and end every connection."""
-        if self._server is None:
-            return
-        self._server.close()
-        with anyio.move_on_after(ENDING_S, shield=True):
-            await _turns(ACCEPTING)
+        if self._server is not None:
+            await shielded(self._end(self._server))
+
+    async def _end(self, server: asyncio.Server) -> None:
+        close_listener(server)
+        await turns(HANDING_TURNS)
+        with anyio.move_on_after(ENDING_S):
             for task in list(self._connections):
                 task.cancel()
             if self._connections:
                 await asyncio.wait(self._connections)
-            await self._server.wait_closed()
-            await _turns(ACCEPTING)
+            await server.wait_closed()
+        await turns(HANDING_TURNS)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -95,9 +92,9 @@ class HttpServer:
             while (request := await _read_request(reader, writer)) is not None:
                 if not await self._answer(request, writer):
                     break
-        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass  # the peer went away, or close() ended us: the connection is all there was
-        except CutConnectionError:
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass  # the peer went away: the connection is all there was
+        except (CutConnectionError, asyncio.CancelledError):  # close() cancels
             writer.transport.abort()
         finally:
             self._connections.discard(task)
