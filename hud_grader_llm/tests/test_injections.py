@@ -90,6 +90,7 @@ async def test_what_looks_like_talking_to_the_judge_is_reported_not_scored(name:
         assert "suspicious" not in (plain.info or {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "reply",
     [

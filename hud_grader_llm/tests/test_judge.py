@@ -152,6 +152,7 @@ async def test_an_unreachable_judge_says_what_to_set() -> None:
         await LLMJudgeGrader.grade(answer="a", criteria=["c"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dialect", ["anthropic", "openai-chat"])
 @pytest.mark.parametrize(
     "fault",
@@ -170,6 +171,7 @@ async def test_passing_failures_are_retried(dialect: str, fault: Fault) -> None:
         assert score.value == 1.0
 
 
+@pytest.mark.slow
 async def test_a_failure_that_lasts_ends_at_the_deadline_as_a_retryable_error() -> None:
     async with ModelServer(verdict("MET"), faults=lambda _: Fault.of_status(500)) as server:
         with pytest.raises(GraderError, match="500") as failed:
@@ -255,6 +257,7 @@ async def test_the_next_model_is_asked_where_one_refuses() -> None:
         assert "first refused to judge" in info["failures"][0]
 
 
+@pytest.mark.slow
 async def test_a_model_that_hangs_leaves_time_for_the_next_and_the_deadline_holds_for_both() -> None:
     def hangs(ask: Ask) -> Fault | None:
         return Fault("hang") if ask.model in ("first", "third") else None

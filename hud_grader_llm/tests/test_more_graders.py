@@ -241,6 +241,7 @@ def test_an_empty_question_is_none(tmp_path: Path) -> None:
     assert Rubric.load(path) == Rubric([Criterion("a")])
 
 
+@pytest.mark.slow
 def test_agreement_is_accuracy_and_kappa() -> None:
     pairs = [(True, True)] * 20 + [(True, False)] * 5 + [(False, True)] * 10 + [(False, False)] * 15
     found = agreement("c", pairs)

@@ -210,6 +210,7 @@ def test_a_shell_and_packages_txt_bring_system_packages(project: Path) -> None:
     assert "ffmpeg git bash bubblewrap" in plan(BuildRequest(project)).text
 
 
+@pytest.mark.slow
 def test_a_runtime_serves_one_event_loop_after_another(tmp_path: Path) -> None:
     (tmp_path / "env.py").write_text("nothing = 1\n", encoding="utf-8")
     place = DockerRuntime(source=tmp_path, engine=f"unix://{tmp_path}/nowhere.sock")
@@ -222,6 +223,7 @@ def test_a_runtime_serves_one_event_loop_after_another(tmp_path: Path) -> None:
     assert [asyncio.run(prepared()) for _ in range(2)] == [{EngineUnreachableError}] * 2
 
 
+@pytest.mark.slow
 def test_the_digest_tells_content_base_and_arguments_apart(project: Path) -> None:
     def digest(**options: Any) -> str:
         return plan(BuildRequest(project, **options)).digest
@@ -348,6 +350,7 @@ def hud(*words: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess
     )
 
 
+@pytest.mark.slow
 def test_the_command_prints_what_it_would_build(project: Path) -> None:
     done = hud("build", "--print", ".", cwd=project)
     assert done.returncode == 0, done.stderr
@@ -357,6 +360,7 @@ def test_the_command_prints_what_it_would_build(project: Path) -> None:
     assert told["generated"]
 
 
+@pytest.mark.slow
 def test_the_command_says_in_one_line_that_no_engine_answers(project: Path) -> None:
     done = hud("build", ".", cwd=project, DOCKER_HOST=f"unix://{project}/none.sock")
     assert done.returncode == 1

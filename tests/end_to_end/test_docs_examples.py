@@ -21,6 +21,7 @@ _BLOCK = re.compile(r"^<!-- (run|file: (\S+)) -->\n```[a-z]*\n(.*?)^```$", re.MU
 PAGES = sorted(page for page in DOCS.rglob("*.md") if _BLOCK.search(page.read_text()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
 def test_the_code_of_a_page_runs(page: Path, tmp_path: Path) -> None:
     done = subprocess.run(

@@ -164,6 +164,7 @@ async def test_a_payload_is_the_answer_under_its_name_or_the_answer() -> None:
     assert (await runner.grade({"answer": {"a": 1}}))["score"] == 1.0
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 @pytest.mark.parametrize("placed", ["in process", "a process each"])
 async def test_an_agents_answer_that_looks_like_a_payload_arrives_whole(placed: str) -> None:

@@ -70,6 +70,7 @@ def taskset(template: str, **args: Any) -> Taskset:
     return Taskset("judged", [Task(env="judged", id=template, args=args)])
 
 
+@pytest.mark.slow
 async def test_verdicts_come_by_host_calls_and_are_recorded(
     source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,6 +96,7 @@ async def test_verdicts_come_by_host_calls_and_are_recorded(
     assert line["cost_usd"] == pytest.approx(own + sum(call["usage"]["cost_usd"] for call in calls))
 
 
+@pytest.mark.slow
 async def test_verdicts_are_on_record_where_the_template_yields_the_number_alone(
     source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,6 +121,7 @@ async def test_verdicts_are_on_record_where_the_template_yields_the_number_alone
     assert "criterion_status" not in shown.stdout
 
 
+@pytest.mark.slow
 async def test_comparisons_and_rankings_are_on_record_too(
     source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,6 +145,7 @@ async def test_comparisons_and_rankings_are_on_record_too(
         assert two["usage"]["prompt_tokens"] > 0
 
 
+@pytest.mark.slow
 async def test_a_judge_that_cannot_decide_is_an_error_and_no_reward(
     source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -153,6 +157,7 @@ async def test_a_judge_that_cannot_decide_is_an_error_and_no_reward(
         assert "could not decide" in (run.error or "")
 
 
+@pytest.mark.slow
 async def test_a_budget_covers_the_judge_too(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with ModelServer(rule) as server:
         monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)

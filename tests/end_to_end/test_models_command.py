@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 HUD = Path(sys.executable).with_name("hud")
 CODING = Path(__file__).parents[2] / "docs" / "examples" / "coding"
 VARIABLES = ("ANTHROPIC", "OPENAI", "GEMINI", "GOOGLE", "HUD_API", "HUD_GATEWAY")
@@ -27,6 +29,7 @@ def test_without_a_key_nothing_is_reached_and_each_agent_says_what_it_needs(tmp_
     assert json.loads(hud(tmp_path, "models", "list", "--json").stdout) == []
 
 
+@pytest.mark.slow
 def test_what_is_reachable_is_listed_with_credential_and_price(tmp_path: Path) -> None:
     (tmp_path / "hud.toml").write_text('[prices."gpt-mine"]\ninput = 0.5\noutput = 1.5\n')
     found = hud(tmp_path, "models", "list", "--json", OPENAI_API_KEY="s3cret", HUD_API_KEY="other")
@@ -41,6 +44,7 @@ def test_what_is_reachable_is_listed_with_credential_and_price(tmp_path: Path) -
     assert "own key" in table.splitlines()[1]
 
 
+@pytest.mark.slow
 def test_an_evaluation_without_a_key_says_what_to_set_before_anything_is_placed(tmp_path: Path) -> None:
     done = hud(tmp_path, "eval", str(CODING / "tasks.py"), "claude")
     assert done.returncode != 0

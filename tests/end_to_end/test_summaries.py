@@ -24,6 +24,7 @@ def forbids_calls(body: dict[str, Any]) -> bool:
     return choice in ("none", "NONE", {"type": "none"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "dialect"),
     [

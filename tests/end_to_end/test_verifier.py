@@ -105,6 +105,7 @@ def calls(run: Run) -> list[tuple[str, str]]:
     return [(s.task_call.phase, s.task_call.name) for s in run.trace.steps if s.task_call]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("given", [True, False])
 async def test_artefacts_are_judged_elsewhere_once_the_agent_is_gone(
     sources: dict[str, Path], given: bool
@@ -132,6 +133,7 @@ async def test_artefacts_are_judged_elsewhere_once_the_agent_is_gone(
     assert list(run.phases_s)[-1] == "release"
 
 
+@pytest.mark.slow
 async def test_a_task_without_artefacts_needs_no_workspace_of_its_verifier(sources: dict[str, Path]) -> None:
     task = row(sources, Task(env="mute", id="judge", source=sources["mute"]), "plain")
     run = await rollout(task, agent)
@@ -139,6 +141,7 @@ async def test_a_task_without_artefacts_needs_no_workspace_of_its_verifier(sourc
     assert run.reward == 0.5
 
 
+@pytest.mark.slow
 async def test_artefacts_that_cannot_be_put_anywhere_are_a_typed_error(sources: dict[str, Path]) -> None:
     run = await rollout(row(sources, Task(env="mute", id="judge", source=sources["mute"])), agent)
     assert run.reward is None
@@ -147,6 +150,7 @@ async def test_artefacts_that_cannot_be_put_anywhere_are_a_typed_error(sources: 
     assert "has no shell to carry artefacts into" in run.failure.message
 
 
+@pytest.mark.slow
 async def test_a_verifier_that_raises_leaves_no_reward_and_nothing_behind(sources: dict[str, Path]) -> None:
     run = await rollout(row(sources, Task(env="court", id="broken", source=sources["court"])), agent)
     assert run.reward is None

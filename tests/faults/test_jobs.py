@@ -102,6 +102,7 @@ def alive(pid: int) -> bool:
     return stat.rpartition(")")[2].split()[0] != "Z"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("template", ["dies_once", "dies_under_the_agent"])
 async def test_a_killed_environment_is_placed_anew(
     template: str, tmp_path_factory: pytest.TempPathFactory
@@ -126,6 +127,7 @@ async def test_a_killed_environment_is_placed_anew(
     assert "SIGKILL" in lost["failure"]["message"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["start", "grade"])
 @pytest.mark.parametrize("how", ["exit", "sys.exit", "interrupt", "kill", "segv", "block", "cancel"])
 async def test_author_code_that_leaves_takes_only_its_rollout(how: str, when: str) -> None:
@@ -184,6 +186,7 @@ def killed_orchestrator(folder: Path, lines: int) -> tuple[list[str], set[int]]:
     return [line.strip() for line in told if line.endswith("\n")], family
 
 
+@pytest.mark.slow
 def test_a_killed_orchestrator_leaves_its_record_and_no_process(tmp_path: Path) -> None:
     told, family = killed_orchestrator(tmp_path, 60)
     assert family, "it had processes"

@@ -178,6 +178,7 @@ def run_with_kills(folder: Path, *, rows: int, kills: int, seed: int, most_s: fl
     return job
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_an_undisturbed_job_grades_each_rollout_once(tmp_path: Path) -> None:
     job = run_with_kills(tmp_path, rows=20, kills=0, seed=1, most_s=1)

@@ -161,6 +161,7 @@ def secrets_in(folder: Path, printed: bytes = b"") -> list[tuple[str, bytes]]:
     return [(where, wanted) for where, data in kept.items() for wanted in PLANTED if wanted in data]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("output", [(), ("--json",), ("--jsonl", "-vv")], ids=" ".join)
 def test_a_secret_that_is_printed_is_kept_nowhere(talking: Path, output: tuple[str, ...]) -> None:
@@ -171,6 +172,7 @@ def test_a_secret_that_is_printed_is_kept_nowhere(talking: Path, output: tuple[s
     assert logs.count(b"out [redacted]\nerr\n[redacted]\n") == 2
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60)
 @pytest.mark.skipif(sys.platform != "linux", reason="a process that outlives the killed one")
 def test_logs_of_a_killed_job_lose_their_secrets_too(talking: Path, monkeypatch: pytest.MonkeyPatch) -> None:

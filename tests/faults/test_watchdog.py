@@ -173,6 +173,7 @@ def test_what_will_not_be_cancelled_is_left_behind_and_the_command_ends(project:
     assert {failure["kind"] for failure in failures} <= {"infrastructure", "cancelled"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["start", "grade"])
 @pytest.mark.timeout(120)
 def test_a_stopped_environment_fails_its_own_rollout_alone(project: Path, when: str) -> None:
@@ -186,6 +187,7 @@ def test_a_stopped_environment_fails_its_own_rollout_alone(project: Path, when: 
     assert (stopped["failure"]["type"], stopped["failure"]["phase"]) == ("PhaseTimeoutError", when)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("also_keepers", [False, True])
 @pytest.mark.timeout(120)
 def test_ten_seconds_after_a_kill_nothing_is_left(project: Path, also_keepers: bool) -> None:
@@ -204,6 +206,7 @@ def test_ten_seconds_after_a_kill_nothing_is_left(project: Path, also_keepers: b
     assert still_naming(str(project), 10) == []
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_a_killed_watchdog_is_replaced_while_the_job_runs(project: Path) -> None:
     with start(project, "agents:waits", "--max-concurrent", "1") as process:
@@ -236,6 +239,7 @@ def watchdogs(owner: int) -> list[int]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_the_next_start_removes_what_no_watchdog_lived_to_remove(project: Path) -> None:
     folder = project.parent / "hud-box-left"

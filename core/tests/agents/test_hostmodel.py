@@ -18,6 +18,7 @@ def call(**more: Any) -> dict[str, Any]:
     return {"dialect": "openai-chat", "model": "m", "body": BODY, "deadline_s": 20.0, **more}
 
 
+@pytest.mark.slow
 async def test_the_providers_reply_is_given_back_and_the_call_is_recorded() -> None:
     calls: list[HostCall] = []
     async with (

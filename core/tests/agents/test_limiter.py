@@ -26,6 +26,7 @@ class BusyError(ProviderError):
         )
 
 
+@pytest.mark.slow
 async def test_a_refused_call_waits_at_least_as_long_as_it_was_asked_to() -> None:
     at: list[float] = []
 
@@ -62,6 +63,7 @@ async def test_a_wait_beyond_the_deadline_fails_at_once_with_the_last_failure() 
     assert time.monotonic() - start < 30
 
 
+@pytest.mark.slow
 async def test_other_failures_are_retried_for_the_limiters_patience() -> None:
     async def attempt() -> str:
         raise BusyError(500)
@@ -159,6 +161,7 @@ async def rate_used(headers: bool) -> float:
         return server.statuses[200] / let_in
 
 
+@pytest.mark.slow
 async def test_no_caller_fails_while_a_third_of_all_calls_do() -> None:
     faults = share(0.3, [Fault.of_status(500), Fault.of_status(529), Fault("cut", after=1), Fault("garbage")])
     async with ModelServer(Turn("ok"), faults=faults) as server, ModelCaller() as caller:

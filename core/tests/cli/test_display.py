@@ -123,6 +123,7 @@ def test_the_first_rollouts_to_end_took_all_the_time_until_then() -> None:
     assert 220 < left < 260
 
 
+@pytest.mark.slow
 def test_a_terminal_that_has_no_such_letters_gets_a_plain_bar(letters: Path) -> None:
     terminal = Terminal(letters, "eval", "tasks.py", "oracle", env={"PYTHONIOENCODING": "ascii"})
     assert terminal.end() == 0, terminal.shown
@@ -222,6 +223,7 @@ class Terminal:
         return self.process.wait(timeout=60)
 
 
+@pytest.mark.slow
 def test_a_terminal_shows_a_live_line_and_gets_its_cursor_back(letters: Path) -> None:
     terminal = Terminal(letters, "eval", "tasks.py", "oracle", "--group", "4")
     assert terminal.end() == 0, terminal.shown
@@ -230,6 +232,7 @@ def test_a_terminal_shows_a_live_line_and_gets_its_cursor_back(letters: Path) ->
     assert "all (3 tasks)" in terminal.shown.rpartition("\x1b[?25h")[2]
 
 
+@pytest.mark.slow
 def test_ctrl_c_on_a_terminal_ends_it_and_gives_the_cursor_back(letters: Path) -> None:
     (letters / "wait.py").write_text(
         "import asyncio\n\nasync def wait(run):\n    await asyncio.sleep(3600)\n", encoding="utf-8"
@@ -245,6 +248,7 @@ def test_ctrl_c_on_a_terminal_ends_it_and_gives_the_cursor_back(letters: Path) -
     assert terminal.shown.rindex("\x1b[?25h") > terminal.shown.rindex("\x1b[?25l")
 
 
+@pytest.mark.slow
 def test_a_person_does_one_task_after_the_other(letters: Path) -> None:
     terminal = Terminal(letters, "eval", "tasks.py", "human")
     answers = {"berry": b"2\n", "cherry": b"2\n", "plum": b"0\n"}
@@ -256,6 +260,7 @@ def test_a_person_does_one_task_after_the_other(letters: Path) -> None:
     assert "all (3 tasks)     3  1.000" in terminal.shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["rich", "pydantic", "httpx", "importlib.metadata"])
 def test_a_plain_evaluation_imports_nothing_it_does_not_need(letters: Path, module: str) -> None:
     code = f"import sys; from hud.cli.main import main; main(sys.argv[1:]); print({module!r} in sys.modules)"

@@ -17,6 +17,7 @@ from hud.plugins.events import Finding
 Hud = Callable[..., subprocess.CompletedProcess[str]]
 
 
+@pytest.mark.slow
 def test_it_tells_what_works(hud: Hud) -> None:
     done = hud("doctor", "--json")
     told = json.loads(done.stdout)
@@ -29,6 +30,7 @@ def test_it_tells_what_works(hud: Hud) -> None:
     assert done.returncode == (0 if told["ok"] else 1)
 
 
+@pytest.mark.slow
 def test_another_distribution_of_the_package_is_found(hud: Hud, tmp_path: Path) -> None:
     other = tmp_path / "site" / "hud_python-9.9.dist-info"
     other.mkdir(parents=True)
@@ -63,6 +65,7 @@ def test_a_check_that_fails_hides_no_other(monkeypatch: pytest.MonkeyPatch, tmp_
     assert found[1].title == "works"
 
 
+@pytest.mark.slow
 def test_folders_of_dead_owners_are_found(hud: Hud, tmp_path: Path) -> None:
     runtime = tmp_path / "run"
     (runtime / "hud" / "1-1").mkdir(parents=True)
@@ -115,6 +118,7 @@ def test_a_container_engine_is_asked_who_it_is(engine: Callable[[bytes | None], 
     assert (found.level, found.title) == ("ok", f"Some Engine 27.1 answers at {path}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "reply", [None, b"nonsense\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]"]
 )

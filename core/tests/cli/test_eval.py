@@ -89,6 +89,7 @@ def test_every_row_runs_and_the_table_is_the_result(hud: Hud, letters: Path) -> 
     assert list((letters / ".hud" / "jobs").glob("*.db"))
 
 
+@pytest.mark.slow
 def test_an_error_of_one_task_is_exit_1_and_shows_its_author_the_line(hud: Hud, mixed: Path) -> None:
     done = hud("eval", "mixed.py", "oracle")
     assert done.returncode == 1
@@ -100,6 +101,7 @@ def test_an_error_of_one_task_is_exit_1_and_shows_its_author_the_line(hud: Hud, 
     assert row == ["broken", "1", "-", "-", "-", "1", *row[6:]]
 
 
+@pytest.mark.slow
 def test_json_is_one_object_with_every_run(hud: Hud, mixed: Path) -> None:
     done = hud("eval", "mixed.py", "oracle", "--json", "--group", "2", "--name", "nightly")
     assert done.returncode == 1
@@ -121,6 +123,7 @@ def test_json_is_one_object_with_every_run(hud: Hud, mixed: Path) -> None:
     assert len({run["trace_id"] for run in told["runs"]}) == 6
 
 
+@pytest.mark.slow
 def test_jsonl_is_a_line_for_each_run(hud: Hud, letters: Path) -> None:
     done = hud("eval", "tasks.py", "oracle", "--jsonl")
     assert done.returncode == 0
@@ -129,6 +132,7 @@ def test_jsonl_is_a_line_for_each_run(hud: Hud, letters: Path) -> None:
     assert "all (3 tasks)" in done.stderr
 
 
+@pytest.mark.slow
 def test_nothing_but_results_goes_to_stdout(hud: Hud, letters: Path) -> None:
     (letters / "noisy.py").write_text(
         "print('while it is imported')\nfrom env import count\nTASKS = [count()]\n", encoding="utf-8"
@@ -137,6 +141,7 @@ def test_nothing_but_results_goes_to_stdout(hud: Hud, letters: Path) -> None:
     assert json.loads(done.stdout)["run_count"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -154,6 +159,7 @@ def test_rows_are_chosen(hud: Hud, letters: Path, words: list[str], expected: li
     assert [run["slug"] for run in _runs(done)] == expected
 
 
+@pytest.mark.slow
 def test_rows_of_a_generator_are_bounded_and_not_chosen(hud: Hud, letters: Path) -> None:
     (letters / "endless.py").write_text(
         "import itertools\nfrom env import count\nfrom hud.eval import Taskset\n\n"
@@ -166,6 +172,7 @@ def test_rows_of_a_generator_are_bounded_and_not_chosen(hud: Hud, letters: Path)
     assert "bound them with --limit N" in done.stderr
 
 
+@pytest.mark.slow
 def test_one_row_is_made_of_a_template(hud: Hud, letters: Path) -> None:
     done = hud(
         "eval", "env.py", "oracle", "--task", "count", "--args", '{"word": "aab", "letter": "a"}', "--json"
@@ -175,6 +182,7 @@ def test_one_row_is_made_of_a_template(hud: Hud, letters: Path) -> None:
     assert run["args"] == {"word": "aab", "letter": "a"}
 
 
+@pytest.mark.slow
 def test_a_low_mean_fails_where_asked(hud: Hud, mixed: Path) -> None:
     words = ("eval", "mixed.py", "oracle", "--task-ids", "good,half", "--fail-under")
     assert hud(*words, "0.7").returncode == 0
@@ -183,6 +191,7 @@ def test_a_low_mean_fails_where_asked(hud: Hud, mixed: Path) -> None:
     assert "0.750 is below --fail-under 0.8" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -220,6 +229,7 @@ def test_one_form_of_json_at_a_time(hud: Hud, letters: Path) -> None:
     assert "exclude each other" in json.loads(done.stdout)["message"]
 
 
+@pytest.mark.slow
 def test_an_absent_plugin_says_how_to_install_it(hud: Hud, letters: Path) -> None:
     done = hud("eval", "tasks.py", "oracle", "--runtime", "modal", "--json")
     assert done.returncode == 2
@@ -236,6 +246,7 @@ def test_a_source_with_a_syntax_error_shows_the_line(hud: Hud, letters: Path) ->
     assert "hud/cli" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_source_that_blocks_is_ended_at_the_deadline_and_shows_where(hud: Hud, letters: Path) -> None:
     (letters / "stuck.py").write_text(
         "import time\n\ndef wait():\n    time.sleep(3600)\n\nwait()\n", encoding="utf-8"
@@ -248,6 +259,7 @@ def test_a_source_that_blocks_is_ended_at_the_deadline_and_shows_where(hud: Hud,
     assert "click" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "said"),
     [
@@ -280,6 +292,7 @@ def test_templates_that_need_arguments_are_listed(hud: Hud, letters: Path) -> No
     assert "--task add --args" in done.stderr
 
 
+@pytest.mark.slow
 def test_options_come_from_files(hud: Hud, letters: Path) -> None:
     (letters / "hud.toml").write_text(
         '[eval]\nsource = "tasks.py"\nagent = "noop"\ngroup = 2\n', encoding="utf-8"
@@ -297,6 +310,7 @@ def test_every_option_of_a_file_does_what_the_command_s_does(letters: Path) -> N
     assert {eval_config.PARAMETERS.get(key, key) for key in eval_config.OPTIONS} - names == {"deadlines"}
 
 
+@pytest.mark.slow
 def test_tags_of_a_file_are_the_job_s(hud: Hud, letters: Path) -> None:
     (letters / "hud.toml").write_text('[eval]\ntag = ["nightly", "a"]\nall = true\n', encoding="utf-8")
     told = json.loads(hud("eval", "tasks.py", "oracle", "--json").stdout)
@@ -328,6 +342,7 @@ def test_a_wrong_file_is_named_with_its_line(hud: Hud, letters: Path, text: str,
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_dry_run_shows_rows_and_placements_and_runs_nothing(hud: Hud, letters: Path) -> None:
     done = hud("eval", "tasks.py", "oracle", "--dry-run", "--group", "3", "--json")
     assert done.returncode == 0, done.stderr
@@ -339,6 +354,7 @@ def test_a_dry_run_shows_rows_and_placements_and_runs_nothing(hud: Hud, letters:
     assert not (letters / ".hud").exists()
 
 
+@pytest.mark.slow
 def test_a_dry_run_estimates_from_what_like_rollouts_cost(hud: Hud, letters: Path) -> None:
     (letters / "mine.py").write_text(
         "from hud.types import AgentStep, Usage\n\n"
@@ -353,12 +369,14 @@ def test_a_dry_run_estimates_from_what_like_rollouts_cost(hud: Hud, letters: Pat
     assert json.loads(hud(*words, "--dry-run", "--group", "2").stdout)["estimated_cost_usd"] == 1.5
 
 
+@pytest.mark.slow
 def test_an_agent_of_ones_own(hud: Hud, letters: Path) -> None:
     (letters / "mine.py").write_text("async def answer(run):\n    return '2'\n", encoding="utf-8")
     told = json.loads(hud("eval", "tasks.py", "mine.py:answer", "--json").stdout)
     assert [run["reward"] for run in told["runs"]] == [1.0, 1.0, 0.0]
 
 
+@pytest.mark.slow
 def test_solutions_may_lie_elsewhere(hud: Hud, letters: Path) -> None:
     text = (letters / "env.py").read_text(encoding="utf-8")
     body, _, solution = text.partition("@count.solution")
@@ -375,6 +393,7 @@ def test_solutions_may_lie_elsewhere(hud: Hud, letters: Path) -> None:
     assert json.loads(done.stdout)["mean_reward"] == 1.0, done.stderr
 
 
+@pytest.mark.slow
 def test_breakpoints_work_in_a_debugged_rollout(hud: Hud, letters: Path) -> None:
     text = (letters / "env.py").read_text(encoding="utf-8")
     (letters / "env.py").write_text(
@@ -387,6 +406,7 @@ def test_breakpoints_work_in_a_debugged_rollout(hud: Hud, letters: Path) -> None
     assert "--debug runs berry alone" in done.stderr
 
 
+@pytest.mark.slow
 def test_what_a_rollout_wrote_is_kept_where_asked(hud: Hud, letters: Path) -> None:
     text = (letters / "env.py").read_text(encoding="utf-8")
     write = "    open('note.txt', 'w').write(word)\n    yield 1.0"
@@ -402,6 +422,7 @@ def test_what_a_rollout_wrote_is_kept_where_asked(hud: Hud, letters: Path) -> No
     assert not (letters / "note.txt").exists()
 
 
+@pytest.mark.slow
 def test_the_project_s_own_plugin_takes_part(hud: Hud, letters: Path) -> None:
     (letters / "hudfile.py").write_text(
         "import sys\nfrom hud.plugins import hookimpl\n\n"
@@ -419,6 +440,7 @@ def test_the_project_s_own_plugin_takes_part(hud: Hud, letters: Path) -> None:
     assert "not for everybody" in done.stderr
 
 
+@pytest.mark.slow
 def test_routes_of_the_project_decide_where_rows_run(hud: Hud, letters: Path) -> None:
     (letters / "hud.toml").write_text('[runtime.env."letters"]\nuse = "subprocess"\n', encoding="utf-8")
     told = json.loads(hud("eval", "tasks.py", "oracle", "--dry-run", "--json").stdout)
@@ -426,6 +448,7 @@ def test_routes_of_the_project_decide_where_rows_run(hud: Hud, letters: Path) ->
     assert json.loads(hud("eval", "tasks.py", "oracle", "--json").stdout)["mean_reward"] == 1.0
 
 
+@pytest.mark.slow
 def test_a_seed_makes_sampled_rows_the_same(hud: Hud, letters: Path) -> None:
     (letters / "sampled.py").write_text(
         "import random\nfrom env import count\n"
@@ -440,6 +463,7 @@ def test_a_seed_makes_sampled_rows_the_same(hud: Hud, letters: Path) -> None:
         assert file.job()["options"]["seed"] == 7
 
 
+@pytest.mark.slow
 def test_what_an_environment_printed_is_found_again(hud: Hud, letters: Path) -> None:
     text = (letters / "env.py").read_text(encoding="utf-8")
     noisy = text.replace(
@@ -457,11 +481,13 @@ def test_what_an_environment_printed_is_found_again(hud: Hud, letters: Path) -> 
     assert "| graded cherry" in hud("eval", "tasks.py", "oracle", "-vv").stderr
 
 
+@pytest.mark.slow
 def test_an_environment_that_printed_nothing_leaves_no_log(hud: Hud, letters: Path) -> None:
     hud("eval", "tasks.py", "oracle")
     assert [path.suffix for path in (letters / ".hud" / "jobs").iterdir()] == [".db"]
 
 
+@pytest.mark.slow
 def test_a_served_environment_is_evaluated_by_its_url(hud: Hud, letters: Path) -> None:
     with subprocess.Popen(
         [str(HUD), "serve", "--port", "0"],
@@ -491,6 +517,7 @@ def test_a_served_environment_is_evaluated_by_its_url(hud: Hud, letters: Path) -
             server.terminate()
 
 
+@pytest.mark.slow
 def test_results_may_be_written_into_the_project(letters: Path) -> None:
     """Nobody is told that a file of the project changed which is this job's own output."""
     code = (
@@ -506,6 +533,7 @@ def test_results_may_be_written_into_the_project(letters: Path) -> None:
     assert len((letters / "out.txt").read_text(encoding="utf-8").splitlines()) == 24
 
 
+@pytest.mark.slow
 def test_what_a_process_printed_before_it_died_is_told(hud: Hud, letters: Path) -> None:
     (letters / "dies.py").write_text(
         "import os\nfrom hud.environment import Environment\n\nenv = Environment(name='dies')\n\n"
@@ -522,6 +550,7 @@ def test_what_a_process_printed_before_it_died_is_told(hud: Hud, letters: Path) 
     assert "zygote.py" not in done.stderr, "the author's part of the stack alone"
 
 
+@pytest.mark.slow
 def test_two_jobs_in_one_folder(letters: Path) -> None:
     command = [str(HUD), "eval", "tasks.py", "oracle", "--json", "--group", "5"]
     jobs = [subprocess.Popen(command, cwd=letters, stdout=subprocess.PIPE, text=True) for _ in range(2)]
@@ -531,6 +560,7 @@ def test_two_jobs_in_one_folder(letters: Path) -> None:
     assert len(list((letters / ".hud" / "jobs").glob("*.db"))) == 2
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_ends_the_job_quietly(letters: Path) -> None:
     job = f"{HUD} eval tasks.py oracle --jsonl --group 200 --max-concurrent 2"
     script = f"{job} | head -n 1 >/dev/null; echo ${{PIPESTATUS[0]}}"
@@ -544,6 +574,7 @@ def test_a_closed_pipe_ends_the_job_quietly(letters: Path) -> None:
         assert 1 <= len(file.finished()) < 600
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a read-only view of a folder")
 def test_a_read_only_folder_keeps_results_elsewhere(letters: Path, tmp_path: Path) -> None:
     state = tmp_path.with_name(f"{tmp_path.name}-state")

@@ -126,6 +126,7 @@ def test_jobs_are_listed_with_their_numbers(wicked: dict[str, Any], hud: Hud) ->
     assert (line["cost_usd"], line["tokens"], line["state"]) == (1.0, 2468, "finished")
 
 
+@pytest.mark.slow
 def test_jobs_are_found_by_tag_name_and_state(wicked: dict[str, Any], hud: Hud, letters: Path) -> None:
     hud("eval", "tasks.py", "oracle", "--name", "second")
     assert len(hud("jobs", "-q").stdout.split()) == 2
@@ -157,6 +158,7 @@ def test_a_job_is_shown_with_its_table_errors_and_what_it_was_asked(wicked: dict
     assert dump["job"]["inputs"]["versions"]["hud-core"]
 
 
+@pytest.mark.slow
 def test_a_trace_shows_everything_that_happened(wicked: dict[str, Any], hud: Hud) -> None:
     run = wicked["runs"][0]["trace_id"]
     shown = hud("trace", run[:10]).stdout
@@ -186,6 +188,7 @@ def test_a_trace_shows_everything_that_happened(wicked: dict[str, Any], hud: Hud
     assert json.loads(hud("trace", run, "--json").stdout)["steps"][1]["model"] == "m-1"
 
 
+@pytest.mark.slow
 def test_the_words_of_huds_command_line_are_taken(wicked: dict[str, Any], hud: Hud) -> None:
     job, run = wicked["job_id"], wicked["runs"][0]["trace_id"]
     assert hud("trace", "get", run).stdout == hud("trace", run).stdout
@@ -227,6 +230,7 @@ def test_a_name_that_fits_none_or_several_is_refused_with_what_there_is(
         assert "Traceback" not in refused.stderr
 
 
+@pytest.mark.slow
 def test_no_escape_sequence_of_an_agent_reaches_a_terminal(wicked: dict[str, Any], tmp_path: Path) -> None:
     runs = [run["trace_id"] for run in wicked["runs"]]
     commands = [
@@ -245,6 +249,7 @@ def test_no_escape_sequence_of_an_agent_reaches_a_terminal(wicked: dict[str, Any
     )
 
 
+@pytest.mark.slow
 def test_hud_eval_shows_an_error_without_its_escape_sequences(tmp_path: Path) -> None:
     (tmp_path / "tasks.py").write_text(WICKED, encoding="utf-8")
     _, got = on_terminal(tmp_path, "eval", "tasks.py", "tasks:agent", "--json")
@@ -254,6 +259,7 @@ def test_hud_eval_shows_an_error_without_its_escape_sequences(tmp_path: Path) ->
     assert "\x9b" not in got
 
 
+@pytest.mark.slow
 def test_colours_are_for_terminals_that_want_them(wicked: dict[str, Any], hud: Hud, tmp_path: Path) -> None:
     run = wicked["runs"][0]["trace_id"]
     assert "\x1b" in on_terminal(tmp_path, "trace", run)[1]
@@ -263,6 +269,7 @@ def test_colours_are_for_terminals_that_want_them(wicked: dict[str, Any], hud: H
     assert "\x1b" in hud("trace", run, env={"FORCE_COLOR": "1"}).stdout
 
 
+@pytest.mark.slow
 def test_ids_are_completed(wicked: dict[str, Any], hud: Hud) -> None:
     def completed(*words: str) -> str:
         line = " ".join(["hud", *words])
@@ -278,6 +285,7 @@ def test_ids_are_completed(wicked: dict[str, Any], hud: Hud) -> None:
     assert wicked["job_id"] not in completed("jobs", "stop", wicked["job_id"][:3]), "it does not run"
 
 
+@pytest.mark.slow
 def test_old_jobs_are_pruned_and_named_first(wicked: dict[str, Any], hud: Hud, tmp_path: Path) -> None:
     job = Path(wicked["path"])
     (job.with_suffix(".logs")).mkdir(exist_ok=True)
@@ -301,11 +309,13 @@ def test_old_jobs_are_pruned_and_named_first(wicked: dict[str, Any], hud: Hud, t
     assert list(job.parent.glob(f"{job.stem}*")) == []
 
 
+@pytest.mark.slow
 def test_a_job_of_the_folder_itself_says_so(letters: Path, hud: Hud) -> None:
     assert hud("eval", ".", "oracle", "--limit", "1").returncode == 0
     assert hud("jobs").stdout.splitlines()[1].split()[2:5] == ["oracle", ".", "1/1"]
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_be_read_is_listed_as_such(wicked: dict[str, Any], hud: Hud) -> None:
     broken = Path(wicked["path"]).with_name("broken.db")
     broken.write_bytes(b"SQLite format 3\0" + b"no" * 3000)
@@ -316,6 +326,7 @@ def test_a_file_that_cannot_be_read_is_listed_as_such(wicked: dict[str, Any], hu
     assert hud("jobs", "broken").returncode == 1
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 async def test_a_try_that_was_lost_begins_the_story_anew(tmp_path: Path) -> None:
     from hud.cli.trace import _events

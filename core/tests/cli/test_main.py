@@ -124,6 +124,7 @@ def test_completion_scripts_ask_the_program(hud: Hud, shell: str) -> None:
     assert f"_HUD_COMPLETE={shell}_complete" in done.stdout
 
 
+@pytest.mark.slow
 def test_words_are_completed_without_running_anything(hud: Hud) -> None:
     def complete(line: str) -> list[str]:
         words = line.split(" ")

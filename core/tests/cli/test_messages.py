@@ -13,6 +13,7 @@ import pytest
 Hud = Callable[..., subprocess.CompletedProcess[str]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -44,6 +45,7 @@ def test_a_file_without_a_function_is_no_agent(hud: Hud, letters: Path) -> None:
     assert "mine.py:FUNCTION" in done.stderr
 
 
+@pytest.mark.slow
 def test_an_agent_that_is_not_async_is_told_how_to_be(hud: Hud, letters: Path) -> None:
     (letters / "mine.py").write_text("def shout(run):\n    return '3'\n", encoding="utf-8")
     done = hud("eval", "tasks.py", "mine.py:shout", "--limit", "1")
@@ -51,6 +53,7 @@ def test_an_agent_that_is_not_async_is_told_how_to_be(hud: Hud, letters: Path) -
     assert "`async def shout(run)`" in done.stderr
 
 
+@pytest.mark.slow
 def test_agents_that_failed_are_counted_beside_the_table(hud: Hud, letters: Path) -> None:
     (letters / "mine.py").write_text("async def fails(run):\n    raise ValueError('x')\n", encoding="utf-8")
     done = hud("eval", "tasks.py", "mine.py:fails")
@@ -66,6 +69,7 @@ def test_a_group_without_a_command_shows_its_help(hud: Hud, group: str) -> None:
     assert "Error" not in done.stderr
 
 
+@pytest.mark.slow
 def test_ids_of_rollouts_are_shown_for_their_logs(hud: Hud, letters: Path) -> None:
     text = (letters / "env.py").read_text(encoding="utf-8")
     (letters / "env.py").write_text(
@@ -84,6 +88,7 @@ def test_ids_of_rollouts_are_shown_for_their_logs(hud: Hud, letters: Path) -> No
     assert hud("replay", f"{job[:8]}/berry").returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["jobs", "trace", "logs", "replay"])
 @pytest.mark.parametrize("name", ["/", "/tmp", "/tmp/x", "[*", "*", "", "zz"])
 def test_a_name_of_nothing_is_a_mistake_and_no_fault(
@@ -96,6 +101,7 @@ def test_a_name_of_nothing_is_a_mistake_and_no_fault(
     assert "Traceback" not in refused.stderr
 
 
+@pytest.mark.slow
 def test_a_job_outside_of_this_folder_is_named_by_its_whole_path(hud: Hud, letters: Path) -> None:
     below = letters / "below"
     below.mkdir()
@@ -106,6 +112,7 @@ def test_a_job_outside_of_this_folder_is_named_by_its_whole_path(hud: Hud, lette
     assert (below / path).is_file()
 
 
+@pytest.mark.slow
 def test_an_unknown_key_of_a_row_names_the_close_one(hud: Hud, letters: Path) -> None:
     row = {"env": "letters", "id": "count", "arg": {"word": "bee"}}
     (letters / "rows.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
@@ -123,12 +130,14 @@ def test_a_task_that_is_not_there_is_told_in_whole_sentences(hud: Hud, letters: 
     assert "'zzzzzz'; `hud task list` lists the tasks" in done.stderr
 
 
+@pytest.mark.slow
 def test_doing_nothing_scores_nothing_in_the_text_template(hud: Hud, tmp_path: Path) -> None:
     assert hud("init", "quiz", "--template", "text").returncode == 0
     done = hud("eval", "tasks.py", "noop", "--json", cwd=tmp_path / "quiz")
     assert json.loads(done.stdout)["mean_reward"] == 0.0
 
 
+@pytest.mark.slow
 def test_steps_of_a_debugged_rollout_are_json_throughout(hud: Hud, letters: Path) -> None:
     done = hud("eval", "tasks.py", "oracle", "--debug", "--limit", "1")
     steps = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]

@@ -67,6 +67,7 @@ def cut_off(hud: Hud, project: Path, *words: str) -> str:
     return job_id
 
 
+@pytest.mark.slow
 def test_a_job_goes_on_from_another_folder_with_what_is_said_anew(
     hud: Hud, project: Path, tmp_path: Path
 ) -> None:
@@ -90,6 +91,7 @@ def test_a_job_goes_on_from_another_folder_with_what_is_said_anew(
     assert again.returncode == 0, "there was nothing left, and all of it was graded"
 
 
+@pytest.mark.slow
 def test_only_errors_are_run_again(hud: Hud, project: Path) -> None:
     (project.parent / "broken").touch()
     done = hud("eval", "tasks.py", "noop", cwd=project)
@@ -103,6 +105,7 @@ def test_only_errors_are_run_again(hud: Hud, project: Path) -> None:
     assert [run["attempts"] for run in json.loads(fixed.stdout)["runs"]] == [1, 2, 1]
 
 
+@pytest.mark.slow
 def test_a_changed_source_is_named(hud: Hud, project: Path) -> None:
     job_id = cut_off(hud, project)
     (project / "tasks.py").write_text(TASKS.replace('"go on"', '"carry on"'))
@@ -112,6 +115,7 @@ def test_a_changed_source_is_named(hud: Hud, project: Path) -> None:
     assert "--force" in refused.stderr
 
 
+@pytest.mark.slow
 def test_secrets_are_not_kept_and_asked_for_again(hud: Hud, project: Path) -> None:
     job_id = cut_off(hud, project, "--config", "api_key=sk-ant-api03-abcdefghijklmnopqrstuvwxyz0123456789")
     assert b"abcdefghijklmnop" not in (project / ".hud" / "jobs" / f"{job_id}.db").read_bytes()
@@ -140,6 +144,7 @@ def test_what_cannot_be_is_said(hud: Hud, project: Path, words: tuple[str, ...],
     assert not list(project.rglob("*.db"))
 
 
+@pytest.mark.slow
 def test_a_job_of_a_program_is_gone_on_with_by_one(hud: Hud, project: Path) -> None:
     program = (
         "import asyncio\nfrom hud.eval import Taskset\nfrom tasks import TASKS, Agent\n"

@@ -67,6 +67,7 @@ def certificate(tmp_path: Path) -> tuple[Path, ssl.SSLContext]:
     return file, checks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "program", [[str(HUD), "serve"], [sys.executable, "-m", "hud.environment.server", "env.py"]]
 )
@@ -119,6 +120,7 @@ def test_a_delivered_token_is_required_and_gone_from_the_environment(letters: Pa
     assert accepted["result"]["env"]["name"] == "letters"
 
 
+@pytest.mark.slow
 def test_a_signal_ends_it_cleanly(letters: Path) -> None:
     (letters / "env.py").write_text(
         (letters / "env.py").read_text(encoding="utf-8")
@@ -135,6 +137,7 @@ def test_a_signal_ends_it_cleanly(letters: Path) -> None:
         assert (letters / "down").exists()
 
 
+@pytest.mark.slow
 def test_on_a_terminal_a_fresh_token_is_printed_once(letters: Path) -> None:
     leader, follower = pty.openpty()
     with subprocess.Popen(
@@ -199,6 +202,7 @@ def test_a_factory_takes_arguments(letters: Path) -> None:
     assert hello["result"]["env"]["name"] == "big-42"
 
 
+@pytest.mark.slow
 def test_a_source_that_raises_shows_its_author_the_line(letters: Path) -> None:
     (letters / "env.py").write_text("import os\n\nvalue = {}['missing']\n", encoding="utf-8")
     done = subprocess.run(
@@ -212,6 +216,7 @@ def test_a_source_that_raises_shows_its_author_the_line(letters: Path) -> None:
     assert done.stdout == ""
 
 
+@pytest.mark.slow
 def test_isolated_sessions_survive_one_that_ends_its_process(letters: Path) -> None:
     with (letters / "env.py").open("a", encoding="utf-8") as file:
         file.write(

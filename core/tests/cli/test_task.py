@@ -26,6 +26,7 @@ def served(letters: Path) -> Iterator[str]:
         server.terminate()
 
 
+@pytest.mark.slow
 def test_tasks_are_listed(hud: Hud, letters: Path) -> None:
     done = hud("task", "list", "--source", "tasks.py")
     assert done.stdout.splitlines()[0].split("\t") == ["berry", "count", '{"word": "berry"}']
@@ -38,12 +39,14 @@ def test_tasks_are_listed(hud: Hud, letters: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_a_task_is_started_and_its_prompt_printed(hud: Hud, letters: Path) -> None:
     assert hud("task", "start", "berry", "-s", "tasks.py").stdout == "How many r in berry?\n"
     done = hud("task", "start", "count", "-s", "env.py", "-a", '{"word": "abba", "letter": "b"}')
     assert done.stdout == "How many b in abba?\n", done.stderr
 
 
+@pytest.mark.slow
 def test_an_answer_is_graded(hud: Hud, letters: Path) -> None:
     assert hud("task", "grade", "berry", "-s", "tasks.py", "--answer", "2").stdout == "1\n"
     assert hud("task", "grade", "berry", "-s", "tasks.py", "--answer", "3").stdout == "0\n"
@@ -53,6 +56,7 @@ def test_an_answer_is_graded(hud: Hud, letters: Path) -> None:
     assert hud("task", "grade", "berry", "-s", "tasks.py", "--answer-file", "answer").stdout == "1\n"
 
 
+@pytest.mark.slow
 def test_a_started_task_stays_parked_and_is_graded(hud: Hud, served: str) -> None:
     started = json.loads(
         hud("task", "start", "count", "-u", served, "-a", '{"word": "abba", "letter": "b"}', "--json").stdout
@@ -76,6 +80,7 @@ def test_what_is_not_there_is_said(hud: Hud, letters: Path) -> None:
     assert "must be a JSON object" in done.stderr
 
 
+@pytest.mark.slow
 def test_an_address_where_nobody_listens_is_one_line(hud: Hud, letters: Path) -> None:
     done = hud("task", "start", "count", "-u", "unix:///nowhere.sock", "--json", env={**os.environ})
     assert done.returncode in (1, 2)
@@ -83,6 +88,7 @@ def test_an_address_where_nobody_listens_is_one_line(hud: Hud, letters: Path) ->
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_the_templates_of_a_served_environment_are_listed(hud: Hud, served: str) -> None:
     assert hud("task", "list", "--url", served).stdout == "count\n"
     (entry,) = json.loads(hud("task", "list", "--url", served, "--json").stdout)

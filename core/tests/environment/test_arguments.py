@@ -74,6 +74,7 @@ def test_a_plain_schema_reads_as_pydantics(annotation: Any) -> None:
     assert rule.schema == TypeAdapter(annotation).json_schema()
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(annotation=st.sampled_from(PLAIN), value=JSON)
 def test_what_the_plain_check_accepts_is_what_strict_pydantic_accepts(annotation: Any, value: Any) -> None:
@@ -101,6 +102,7 @@ def _has_float(value: Any) -> bool:
     return isinstance(value, float)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(annotation=st.sampled_from([int, float, bool, list, dict, list[int], int | None]), value=JSON)
 def test_a_text_of_json_is_worth_what_it_says(annotation: Any, value: Any) -> None:

@@ -328,6 +328,7 @@ async def test_system_exit_of_a_subtask_does_not_end_the_loop(env: Environment) 
         await still_works(service)
 
 
+@pytest.mark.slow
 async def test_a_block_is_reported_with_its_stack_while_others_are_served(
     env: Environment, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -351,6 +352,7 @@ async def test_a_block_is_reported_with_its_stack_while_others_are_served(
         assert (await start)["prompt"] == "prompt"
 
 
+@pytest.mark.slow
 async def test_cancel_returns_within_two_seconds_though_author_code_blocks(env: Environment) -> None:
     blocks, go_on = threading.Event(), threading.Event()
 
@@ -374,6 +376,7 @@ async def test_cancel_returns_within_two_seconds_though_author_code_blocks(env: 
             await start
 
 
+@pytest.mark.slow
 async def test_swallowed_cancellation_is_repeated_then_abandoned_and_reported(
     env: Environment, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -451,6 +454,7 @@ async def test_a_failing_cleanup_is_reported_with_the_score(env: Environment) ->
     assert "after the score" in reply["info"]["cleanup_errors"][0]
 
 
+@pytest.mark.slow
 async def test_a_hanging_cleanup_does_not_withhold_the_score(env: Environment) -> None:
     let_go = threading.Event()
 
@@ -607,6 +611,7 @@ async def test_generators_are_closed_also_where_tasks_left_behind_exit_as_they_e
     assert closed.wait(5)
 
 
+@pytest.mark.slow
 async def test_a_thread_that_blocks_for_ever_does_not_hold_the_end(
     env: Environment, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

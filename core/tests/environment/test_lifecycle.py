@@ -336,6 +336,7 @@ async def test_a_seal_that_never_ends_is_a_typed_error(monkeypatch: pytest.Monke
             await session.grade("")
 
 
+@pytest.mark.slow
 async def test_a_thousand_sessions_that_come_and_go_leave_nothing() -> None:
     env = Environment("busy")
     alive: set[int] = set()

@@ -44,6 +44,7 @@ ANYTHING = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=500, deadline=None)
 @given(ANYTHING)
 def test_anything_is_either_a_finite_score_that_is_json_or_a_typed_error(value: Any) -> None:

@@ -241,6 +241,7 @@ async def test_a_blocked_author_and_a_parked_task_do_not_hold_the_end(tmp_path: 
         assert "cannot end, since author code blocks its event loop, and was abandoned while parked" in told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_ends_it_with_its_shutdown_hooks(tmp_path: Path, number: signal.Signals) -> None:
     source = SOURCE + "\n@env.shutdown\nasync def down():\n    print('hook ran', flush=True)\n"

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
+
 from hud.environment import Environment, serving
 from hud.testing.service_contract import ServiceContract, Templates
 from hud.wire.service import Service
 
 
+@pytest.mark.slow
 class TestEnvironmentService(ServiceContract):
     @asynccontextmanager
     async def serving(self, templates: Templates) -> AsyncIterator[Service]:

@@ -281,6 +281,7 @@ async def test_a_harness_of_ones_own_can_reserve(place: Any) -> None:
     assert all(run.reward == 1.0 for run in job.runs)
 
 
+@pytest.mark.slow
 async def test_sandbox_seconds_end_agents_and_start_no_more(place: Any) -> None:
     async def slow(run: Run) -> str:
         run.trace.content = "3"

@@ -178,6 +178,7 @@ def test_a_peer_that_never_acknowledges_a_cancel_is_left(monkeypatch: pytest.Mon
     asyncio.run(main())
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(after=st.integers(0, 120), yields=st.integers(0, 4), rows=st.integers(1, 5))
 def test_a_cancellation_after_any_number_of_steps_leaves_nothing(after: int, yields: int, rows: int) -> None:

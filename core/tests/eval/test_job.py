@@ -263,6 +263,7 @@ async def test_a_provider_that_is_a_context_is_entered_once_for_the_job(place: A
     assert entered == ["in", "out"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", ["enter", "exit"])
 async def test_a_shared_placement_that_hangs_ends_no_job(place: Any, point: str) -> None:
     class Hanging:
@@ -308,6 +309,7 @@ async def test_more_at_once_than_the_machine_holds_is_said_and_not_tried(
     assert "holds 3 environments at once (memory)" in caplog.text
 
 
+@pytest.mark.slow
 async def test_a_rollout_that_never_lets_go_is_left_behind_at_its_bound(
     place: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

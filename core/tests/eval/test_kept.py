@@ -263,6 +263,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 async def test_what_was_reported_survives_a_kill(tmp_path: Path) -> None:
     (tmp_path / "main.py").write_text(KILLED)
     child = subprocess.Popen([sys.executable, "main.py"], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
@@ -281,6 +282,7 @@ async def test_what_was_reported_survives_a_kill(tmp_path: Path) -> None:
     assert kept.ended_at is None
 
 
+@pytest.mark.slow
 async def test_a_blocked_loop_is_reported_with_its_stack_and_ended_at_its_bound(
     place: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -99,6 +99,7 @@ async def test_another_try_begins_anew() -> None:
     assert end.states()["desk"]["files"][0]["content"] == b"second"
 
 
+@pytest.mark.slow
 def test_an_environment_cannot_send_without_end() -> None:
     end = LeftBehind()
     end.answer("wish", {})

@@ -247,6 +247,7 @@ async def test_a_job_that_runs_cannot_be_gone_on_with(place: Any) -> None:
     assert (await running).reward == 1.0
 
 
+@pytest.mark.slow
 async def test_a_job_ends_at_its_deadline_and_goes_on_after(place: Any) -> None:
     async def agent(run: Run) -> str:
         if run.index >= 2:
@@ -265,6 +266,7 @@ async def test_a_job_ends_at_its_deadline_and_goes_on_after(place: Any) -> None:
     assert [run.reward for run in done.runs] == [1.0] * 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("retries", "tries", "reward"),
     [({"agent": 1}, 2, 1.0), ({"infrastructure": 5}, 1, 0.0), ({"agent": 2, "task": 1}, 2, 1.0)],
@@ -287,6 +289,7 @@ async def test_an_agent_that_failed_is_tried_again_where_asked(
     assert [attempt["failure"]["kind"] for attempt in run.attempts] == ["agent"] * (tries - 1)
 
 
+@pytest.mark.slow
 async def test_a_task_that_failed_is_tried_as_often_as_allowed_and_then_an_error(place: Any) -> None:
     task = Task(env="desk", id="raises_second", slug="broken")
     job = await Taskset("t", [task]).run(right_or_nothing, runtime=place, retries={"task": 2})
@@ -299,6 +302,7 @@ async def right_or_nothing(run: Run) -> str:
     return "nothing"
 
 
+@pytest.mark.slow
 async def test_tries_lost_with_their_orchestrator_do_not_count(place: Any) -> None:
     job = await interrupted(place, 2)
     refusing(place, place.placed + 1)

@@ -186,6 +186,7 @@ async def test_an_unknown_template_is_the_tasks_failure(place: Any) -> None:
     assert "add" in run.failure.message
 
 
+@pytest.mark.slow
 async def test_a_placement_that_fails_is_tried_afresh_and_the_attempts_are_kept(place: Any) -> None:
     async def fail(number: int) -> None:
         if number < 3:
@@ -201,6 +202,7 @@ async def test_a_placement_that_fails_is_tried_afresh_and_the_attempts_are_kept(
     assert place.open == 0
 
 
+@pytest.mark.slow
 async def test_retries_end(place: Any) -> None:
     async def fail(number: int) -> None:
         raise RuntimeStartError(f"no room, try {number}")
@@ -218,6 +220,7 @@ async def test_retries_end(place: Any) -> None:
     assert len(run.attempts) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "error", [ConnectionLostError("the channel broke"), ProviderError("503", status=503, retryable=True)]
 )
@@ -532,6 +535,7 @@ async def test_a_verifier_that_fails_leaves_no_reward(env: Any, place: Any) -> N
     assert (run.failure.kind, run.failure.phase) == ("task", "grade")
 
 
+@pytest.mark.slow
 async def test_an_address_where_nobody_answers_is_waited_for_once(place: Any) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))

@@ -111,6 +111,7 @@ async def test_a_sink_is_told_everything_in_order_on_a_thread_of_its_own() -> No
     assert sink.threads != {threading.get_ident()}
 
 
+@pytest.mark.slow
 async def test_a_sink_that_never_answers_loses_what_it_did_not_take_and_is_still_closed() -> None:
     sink = Never()
     said = await told(sink, 4)
@@ -119,12 +120,14 @@ async def test_a_sink_that_never_answers_loses_what_it_did_not_take_and_is_still
     assert sink.got[-1] == "closed"
 
 
+@pytest.mark.slow
 async def test_a_sink_that_blocks_its_thread_is_left_behind(stuck: Stuck) -> None:
     said = await told(stuck, 4)
     assert said is not None
     assert "still waited at the end" in said
 
 
+@pytest.mark.slow
 async def test_more_than_may_wait_is_dropped_and_counted(stuck: Stuck) -> None:
     said = await told(stuck, 50)
     assert said is not None
@@ -151,6 +154,7 @@ async def test_what_a_sink_counted_itself_is_told() -> None:
     assert await told(Counts(), 1) == "a sink failed: keeper: 7 spans were lost"
 
 
+@pytest.mark.slow
 async def test_a_job_with_a_stuck_sink_ends_as_usual_and_keeps_what_was_lost(
     stuck: Stuck, caplog: pytest.LogCaptureFixture
 ) -> None:

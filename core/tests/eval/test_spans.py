@@ -59,6 +59,7 @@ async def adds(run: Run) -> str:
     return await think(run.prompt_text)
 
 
+@pytest.mark.slow
 async def test_spans_of_agent_and_environment_are_in_one_trace(tmp_path: Path) -> None:
     (tmp_path / "env.py").write_text(ENV)
     taskset = Taskset.from_file(tmp_path / "env.py")

@@ -380,6 +380,7 @@ async def test_an_environment_that_only_a_function_has_is_served_here() -> None:
     assert (job.reward, job.runs[0].error) == (1.0, None)
 
 
+@pytest.mark.slow
 def test_environments_of_a_factory_have_processes_of_their_own(tmp_path: Path) -> None:
     (tmp_path / "lib.py").write_text(
         "import os\nfrom hud.environment import Environment\n\n"

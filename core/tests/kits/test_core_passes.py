@@ -18,6 +18,7 @@ from hud.testing.processes import descendants
 from hud.testing.runtime import MakeProvider, RuntimeContract
 
 
+@pytest.mark.slow
 class TestLocalRuntime(RuntimeContract):
     features = Features()
 
@@ -26,6 +27,7 @@ class TestLocalRuntime(RuntimeContract):
         return LocalRuntime
 
 
+@pytest.mark.slow
 class TestSubprocessRuntime(RuntimeContract):
     features = SubprocessRuntime.features
 

@@ -260,6 +260,7 @@ def test_strict_turns_a_broken_plugin_into_an_error(site: Any) -> None:
     assert "ZeroDivisionError" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_slow_declaration_module_is_named(site: Any, runtime_source: Any) -> None:
     source = "import time; time.sleep(0.25)\n" + runtime_source("slow")
     site.add("acme-slow", entry_points={"slow": "slow_plugin"}, files={"slow_plugin.py": source})

@@ -91,6 +91,7 @@ def test_show_of_a_broken_one_says_why_and_fails(populated: Any) -> None:
     assert "no plugin is called 'goood'; did you mean 'good'?" in missing.stderr
 
 
+@pytest.mark.slow
 def test_doctor_ends_with_1_and_a_fix_where_one_is_broken(populated: Any, site: Any) -> None:
     done = hud(populated, "plugins", "doctor")
     assert done.returncode == 1

@@ -86,6 +86,7 @@ def test_hud_toml_is_honoured_before_any_import(site: Any) -> None:
     assert done.stdout == "['disabled by [plugins] disable in hud.toml']\n"
 
 
+@pytest.mark.slow
 def test_a_project_can_require_plugins(site: Any, runtime_source: Any) -> None:
     site.add("acme-old", entry_points={"old": "old"}, files={"old.py": runtime_source("old")})
     (site.folder / "hud.toml").write_text(

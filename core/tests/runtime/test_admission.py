@@ -100,6 +100,7 @@ async def test_one_that_gives_up_leaves_its_turn_to_the_next(monkeypatch: pytest
     assert entered.is_set()
 
 
+@pytest.mark.slow
 def test_running_out_of_descriptors_is_a_typed_error_that_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "env.py").write_text("from hud.environment import Environment\nenv = Environment('demo')\n")
     program = """

@@ -13,6 +13,7 @@ from hud.runtime.subprocess import SubprocessRuntime
 from hud.testing.runtime import MakeProvider, RuntimeContract
 
 
+@pytest.mark.slow
 class TestLocalRuntime(RuntimeContract):
     features: ClassVar[Features] = LocalRuntime.features
 
@@ -21,6 +22,7 @@ class TestLocalRuntime(RuntimeContract):
         return LocalRuntime
 
 
+@pytest.mark.slow
 class TestSubprocessRuntime(RuntimeContract):
     features: ClassVar[Features] = SubprocessRuntime.features
 
@@ -29,6 +31,7 @@ class TestSubprocessRuntime(RuntimeContract):
         return SubprocessRuntime
 
 
+@pytest.mark.slow
 class TestPool(RuntimeContract):
     features: ClassVar[Features] = LocalRuntime.features
 

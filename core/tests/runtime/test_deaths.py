@@ -64,6 +64,7 @@ def keeper_and_zygote() -> tuple[int, int]:
     return zygote.pid, descendants(zygote.pid)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ending", "message"),
     [
@@ -86,6 +87,7 @@ async def test_a_template_that_ends_its_process_is_reported_and_harms_nobody(
         assert (await bystander.start_task("tell", {"what": "1"}))["prompt"] == "1"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "raised",
     [
@@ -107,6 +109,7 @@ async def test_whatever_a_template_raises_is_typed_and_the_process_lives(
         assert not process_of(placed).dead
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", ["server", "init"])
 async def test_a_killed_child_is_noticed_while_nobody_asks(project: Project, victim: str) -> None:
     async with LocalRuntime(project.file)(row()) as placed:
@@ -143,6 +146,7 @@ async def test_a_process_started_at_import_ends_with_the_zygote(project: Project
     await eventually(lambda: not running_with(marker), "it is gone")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", ["keeper", "zygote"])
 async def test_a_killed_zygote_ends_its_children_and_the_next_rollout_has_another(
     project: Project, victim: str
@@ -189,6 +193,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 async def test_nothing_outlives_a_killed_orchestrator(
     project: Project, tmp_path: Path, number: signal.Signals
@@ -291,6 +296,7 @@ async def test_a_process_forked_by_the_orchestrator_holds_nothing_up(project: Pr
         os.waitpid(pid, 0)
 
 
+@pytest.mark.slow
 async def test_a_rollout_cancelled_while_it_starts_leaves_nothing(project: Project) -> None:
     project.write("""
         import asyncio
@@ -310,6 +316,7 @@ async def test_a_rollout_cancelled_while_it_starts_leaves_nothing(project: Proje
     assert zygote.users == 0
 
 
+@pytest.mark.slow
 async def test_a_first_import_that_is_cancelled_leaves_nothing(project: Project) -> None:
     project.write("import time\ntime.sleep(600)\n")
     with anyio.move_on_after(1) as scope:
@@ -390,6 +397,7 @@ folders.remove(made)
 """
 
 
+@pytest.mark.slow
 def test_a_folder_whose_removal_was_cut_short_is_swept(tmp_path: Path) -> None:
     """Dead before the n-th file or folder, for every n."""
     for step in range(100):

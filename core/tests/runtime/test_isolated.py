@@ -130,6 +130,7 @@ async def _greeted(client: HudClient) -> str:
     return text.decode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "error"),
     [
@@ -198,6 +199,7 @@ async def test_a_stream_that_names_no_session_is_that_of_the_only_one(project: P
             assert "session_id" in refused["error"]["message"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", [{"capability": "other"}, {"session_id": "sess-" + "0" * 32}])
 async def test_a_stream_to_what_is_not_there_is_refused(project: Project, wrong: dict[str, str]) -> None:
     async with _served(project) as server, _client(server) as client:

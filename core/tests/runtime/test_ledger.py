@@ -137,6 +137,7 @@ def end(process: subprocess.Popen[str], *, kill: bool = True) -> None:
     process.communicate()
 
 
+@pytest.mark.slow
 def test_processes_and_threads_write_at_once() -> None:
     writers = [start_writer(str(number)) for number in range(4)]
     try:
@@ -275,6 +276,7 @@ def test_local_things_of_a_dead_owner_are_removed(tmp_path: Path) -> None:
         other.wait()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("acme", ["removes_all"], indirect=True)
 def test_two_that_reap_at_once_remove_nothing_twice(acme: None) -> None:
     for number in range(4):
@@ -332,6 +334,7 @@ def test_an_owner_whose_number_says_nothing_here_is_dead_once_it_lets_go_of_its_
     assert entries() == []
 
 
+@pytest.mark.slow
 def test_the_command_says_what_it_removed(tmp_path: Path) -> None:
     folder = tmp_path / "hud-box-2"
     folder.mkdir()

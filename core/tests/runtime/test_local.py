@@ -37,6 +37,7 @@ async def test_a_rollout_is_graded_in_a_process_of_its_own(adder: Project) -> No
             assert (await client.grade("3"))["score"] == 1.0
 
 
+@pytest.mark.slow
 async def test_the_source_may_be_a_folder_a_bare_name_or_an_attribute(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -55,6 +56,7 @@ async def test_each_rollout_has_fresh_globals_and_its_own_number(project: Projec
     assert first != second
 
 
+@pytest.mark.slow
 async def test_random_numbers_differ_between_rollouts(project: Project) -> None:
     pytest.importorskip("numpy")
     project.write("import random, numpy, numpy.random\n" + project.file.read_text())
@@ -68,6 +70,7 @@ async def test_the_child_works_in_the_sources_folder(project: Project) -> None:
     assert await told(LocalRuntime(project.file), "os.getcwd()") == str(project.folder)
 
 
+@pytest.mark.slow
 async def test_provider_keys_stay_outside_unless_they_are_named(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,6 +183,7 @@ async def test_tcp_is_there_for_clients_that_need_it(project: Project) -> None:
             assert (await client.start_task("tell", {"what": "1"}))["prompt"] == "1"
 
 
+@pytest.mark.slow
 async def test_an_edited_module_is_used_from_the_next_rollout_on(
     project: Project, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -195,6 +199,7 @@ async def test_an_edited_module_is_used_from_the_next_rollout_on(
     assert "part.py changed" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 async def test_a_zygote_that_nobody_uses_ends_and_the_next_rollout_makes_another(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,6 +224,7 @@ async def test_a_missing_source_is_named(tmp_path: Path) -> None:
             pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -255,6 +261,7 @@ async def test_a_module_that_ends_the_process_is_reported_with_its_last_words(
     assert "the last words" in str(caught.value)
 
 
+@pytest.mark.slow
 async def test_a_module_that_blocks_at_import_meets_the_deadline(project: Project) -> None:
     project.write("import time\nprint('asleep', flush=True)\ntime.sleep(600)\n")
     with pytest.raises(RuntimeStartError, match="did not finish importing within 4 s") as caught:
@@ -263,6 +270,7 @@ async def test_a_module_that_blocks_at_import_meets_the_deadline(project: Projec
     assert "asleep" in str(caught.value)
 
 
+@pytest.mark.slow
 async def test_a_hook_that_blocks_meets_the_rows_deadline(project: Project) -> None:
     project.write("""
         import os, time
@@ -304,6 +312,7 @@ async def test_a_failing_hook_is_the_environments_own_error(project: Project) ->
     assert "/hud/" not in caught.value.author_traceback, "the author's own frames alone"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
@@ -328,6 +337,7 @@ async def test_what_a_fork_would_lose_is_imported_by_each_child(
     assert "slower" in said
 
 
+@pytest.mark.slow
 async def test_numpy_leaves_no_threads(project: Project, capfd: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("numpy")
     project.write("import numpy\n" + project.file.read_text())
@@ -371,12 +381,14 @@ async def test_what_it_cannot_give_is_refused_before_anything_starts(project: Pr
     assert not zygote_table._table
 
 
+@pytest.mark.slow
 async def test_many_at_once_all_start(project: Project) -> None:
     runtime = LocalRuntime(project.file)
     numbers = await asyncio.gather(*(told(runtime, "os.getpid()") for _ in range(40)))
     assert len(set(numbers)) == 40
 
 
+@pytest.mark.slow
 async def test_slow_hooks_of_many_run_at_the_same_time(project: Project, tmp_path: Path) -> None:
     count = 4 * (os.cpu_count() or 1) + 4
     project.write(f"""

@@ -210,6 +210,7 @@ async def test_leaving_a_pool_while_it_places_releases_all() -> None:
     assert inner.placed == 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("nothing_left")
 async def test_real_processes_wait_warm(project: Project) -> None:
     async with Pool(LocalRuntime(project.file), size=2) as pool:

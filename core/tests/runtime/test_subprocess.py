@@ -26,6 +26,7 @@ async def test_a_rollout_runs_in_a_process_started_for_it(project: Project) -> N
     assert first.endswith("None)")
 
 
+@pytest.mark.slow
 async def test_provider_keys_stay_outside_unless_named(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -43,6 +44,7 @@ async def test_a_module_that_cannot_be_imported_says_why(project: Project) -> No
     assert "of the author" in str(caught.value)
 
 
+@pytest.mark.slow
 async def test_an_import_that_blocks_meets_the_deadline(project: Project) -> None:
     project.write("import time\nprint('asleep')\ntime.sleep(600)\n")
     with pytest.raises(RuntimeStartError, match="did not serve within 5 s"):

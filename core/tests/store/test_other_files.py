@@ -156,6 +156,7 @@ def test_a_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pyt
     assert not is_locked(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.7, 0.9, 0.99])
 async def test_of_a_truncated_file_what_is_whole_is_read(tmp_path: Path, share: float) -> None:
     path = await written(tmp_path, 60, extra={"bulk": "x" * 3000})
@@ -178,6 +179,7 @@ async def test_of_a_truncated_file_what_is_whole_is_read(tmp_path: Path, share: 
     assert path.read_bytes() == cut, "nothing is written into a damaged file"
 
 
+@pytest.mark.slow
 async def test_a_page_of_rubbish_costs_no_more_than_what_lay_on_it(tmp_path: Path) -> None:
     path = await written(tmp_path, 60)
     whole = bytearray(path.read_bytes())
@@ -194,6 +196,7 @@ async def test_a_page_of_rubbish_costs_no_more_than_what_lay_on_it(tmp_path: Pat
     assert sorted(kept)[len(kept) // 4] >= 50
 
 
+@pytest.mark.slow
 async def test_a_file_that_lies_where_nothing_can_be_written_is_read(tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("mounts a read-only view of a folder")
@@ -327,6 +330,7 @@ TASKS = [say(n=n) for n in range(3)]
 """
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60)
 def test_a_job_that_was_killed_on_a_network_file_system_ends_up_there_with_its_logs(tmp_path: Path) -> None:
     shared = tmp_path / "shared disk"

@@ -125,6 +125,7 @@ def test_a_nan_never_becomes_json() -> None:
         Grade(info={"loss": float("nan")}).model_dump_json()
 
 
+@pytest.mark.slow
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(), lambda x: st.lists(x) | st.tuples(x, x)

@@ -233,6 +233,7 @@ async def test_the_traceback_travels_in_debug_only(serve: Serve) -> None:
         assert "the fixture is broken" in error["data"]["traceback"]
 
 
+@pytest.mark.slow
 async def test_a_peer_that_sends_nothing_is_closed_at_the_deadline(serve: Serve) -> None:
     async with serve(handshake_s=0.2) as server, await RawClient.dial(server.url) as client:
         frame = await client.receive()
@@ -242,6 +243,7 @@ async def test_a_peer_that_sends_nothing_is_closed_at_the_deadline(serve: Serve)
         await _eventually(lambda: server.connections == 0)
 
 
+@pytest.mark.slow
 async def test_a_byte_now_and_then_does_not_move_the_deadline(serve: Serve) -> None:
     async with serve(handshake_s=0.3) as server, await RawClient.dial(server.url) as client:
 
@@ -276,6 +278,7 @@ async def test_a_frame_that_never_ends_is_closed_and_the_task_stays_parked(serve
         assert (await back.result("tasks.grade", {"answer": "x"}))["score"] == 1.0
 
 
+@pytest.mark.slow
 async def test_an_idle_session_is_left_alone(serve: Serve) -> None:
     async with (
         serve(handshake_s=0.1, frame_s=0.1, unread_s=0.1) as server,
@@ -286,6 +289,7 @@ async def test_an_idle_session_is_left_alone(serve: Serve) -> None:
         assert await client.result("ping") == {}
 
 
+@pytest.mark.slow
 async def test_a_peer_that_never_reads_costs_bounded_memory_and_is_closed(serve: Serve, world: World) -> None:
     world.service.version = "v" * 20_000  # a manifest of some size
     async with (

@@ -102,6 +102,7 @@ async def proxied(port: int, dice: random.Random) -> AsyncIterator[tuple[Breaker
         await asyncio.gather(*served, return_exceptions=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 12))]
 )

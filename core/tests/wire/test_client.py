@@ -267,6 +267,7 @@ async def test_waits_until_the_environment_listens(world: World, tmp_path: Path)
         await connection.__aexit__(None, None, None)
 
 
+@pytest.mark.slow
 async def test_gives_up_in_time_and_says_why() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -279,6 +280,7 @@ async def test_gives_up_in_time_and_says_why() -> None:
             assert isinstance(caught.value, RuntimeStartError)
 
 
+@pytest.mark.slow
 async def test_an_address_that_refuses_is_told_once_while_it_is_tried(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -296,6 +298,7 @@ async def test_an_address_that_refuses_is_told_once_while_it_is_tried(
     assert "refused" in told[0]
 
 
+@pytest.mark.slow
 async def test_a_peer_that_accepts_and_says_nothing_does_not_hold_the_client() -> None:
     async with scripted(lambda _: ...) as (url, _):
         with pytest.raises(ReadyTimeoutError):
@@ -363,6 +366,7 @@ async def test_a_process_that_dies_mid_call_fails_the_call_with_its_words(serve:
             await client.grade("x", key="k")
 
 
+@pytest.mark.slow
 async def test_a_process_that_dies_while_its_client_comes_back_has_died_and_not_failed_to_start(
     serve: Serve,
 ) -> None:
@@ -465,6 +469,7 @@ async def test_the_session_comes_back_by_itself_while_the_agent_works(serve: Ser
         assert (await client.grade("x"))["score"] == 1.0
 
 
+@pytest.mark.slow
 async def test_each_wait_has_a_deadline_that_names_its_phase(serve: Serve, world: World) -> None:
     settings = ClientSettings(start_s=0.2, grade_s=0.2)
     async with serve() as server, connect(server.url, settings=settings) as client:
@@ -512,6 +517,7 @@ async def test_a_frame_of_the_peers_over_the_limit_ends_the_connection(serve: Se
             await client.start_task("big", {"size": 50_000})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", [b"HTTP/1.1 400 Bad Request\r\n", b"[]\n", b"\xff\n"])
 async def test_a_peer_of_another_protocol_is_named(line: bytes) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

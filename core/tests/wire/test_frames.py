@@ -83,6 +83,7 @@ def test_never_writes_a_number_that_is_not_finite(value: Any) -> None:
         frames.encode(value)
 
 
+@pytest.mark.slow
 def test_nesting_too_deep_to_write_is_a_value_error() -> None:
     value: list[Any] = []
     for _ in range(200_000):

@@ -126,6 +126,7 @@ async def test_an_idle_connection_may_resume_another_session_and_a_busy_one_may_
         assert (await client.result("tasks.grade", {"answer": "b"}))["score"] == 1.0
 
 
+@pytest.mark.slow
 async def test_parked_tasks_expire_in_order(serve: Serve, world: World) -> None:
     async with serve(park_s=0.3) as server:
         session_id = await parked(server, "old")
@@ -135,6 +136,7 @@ async def test_parked_tasks_expire_in_order(serve: Serve, world: World) -> None:
             assert (await client.error("hello", {"session_id": session_id}))["message"] == "unknown session"
 
 
+@pytest.mark.slow
 async def test_a_resumed_task_does_not_expire(serve: Serve) -> None:
     async with serve(park_s=0.2) as server:
         session_id = await parked(server)
@@ -241,6 +243,7 @@ async def test_cancel_and_bye_interrupt_what_runs(
             assert len(server.sessions) == 0
 
 
+@pytest.mark.slow
 async def test_cancel_is_acknowledged_though_author_code_swallows_it(serve: Serve, world: World) -> None:
     async with serve() as server, await RawClient.dial(server.url) as client:
         running = await client.post("tasks.start", {"id": "stubborn"})
@@ -313,6 +316,7 @@ async def test_a_keyed_grade_runs_to_its_end_and_its_result_waits(serve: Serve, 
         assert world.events.count("graded grade") == 1
 
 
+@pytest.mark.slow
 async def test_the_result_of_a_keyed_grade_is_kept_for_a_while(serve: Serve, world: World) -> None:
     async with serve(outcome_s=0.4) as server:
         client = await RawClient.dial(server.url)
@@ -418,6 +422,7 @@ async def test_takes_a_silent_session_over(serve: Serve) -> None:
             assert await silent.ended()
 
 
+@pytest.mark.slow
 async def test_a_session_whose_connection_answers_the_probe_is_not_taken_over(serve: Serve) -> None:
     async with serve(takeover_s=0.5) as server, await RawClient.dial(server.url) as live:
         session_id = (await live.result("hello", {"client": {"features": ["ping"]}}))["session_id"]

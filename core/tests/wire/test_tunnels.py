@@ -115,6 +115,7 @@ async def test_large_transfers_both_ways_at_once_arrive_whole(serve: Serve, echo
         await stream.close()
 
 
+@pytest.mark.slow
 async def test_a_slow_reader_holds_the_writer_back(serve: Serve, world: World) -> None:
     sent = 0
     full = asyncio.Event()
@@ -503,6 +504,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.slow
 def test_no_descriptor_left_is_a_typed_error_and_passes() -> None:
     """In a process of its own, since it takes every descriptor of its process."""
     done = subprocess.run(

@@ -169,6 +169,7 @@ async def test_images_and_documents_reach_the_model_and_citations_come_back() ->
         assert (step.citations[0].text, step.citations[0].source) == ("blue", "sky.txt")
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 async def test_faults_of_every_kind_pass_unnoticed() -> None:
     faults = first(
@@ -258,6 +259,7 @@ def test_a_wrong_field_fails_at_construction(options: dict[str, Any], message: s
         create_agent("claude-sonnet-4-5", api_key="x", **options)
 
 
+@pytest.mark.slow
 def test_clouds_use_the_sdks_own_clients_or_say_what_is_missing() -> None:
     agent = create_agent("arn:aws:bedrock:us-east-1:1:inference-profile/anthropic.claude-sonnet-4-5")
     assert agent.route is None
@@ -269,6 +271,7 @@ def test_clouds_use_the_sdks_own_clients_or_say_what_is_missing() -> None:
     assert run.error is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trouble", [False, True])
 def test_bedrock_and_vertex_are_spoken_to_by_the_sdks_own_clients(
     trouble: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -146,6 +146,7 @@ def writes_the_note(tool: str, argument: str, finish: str | None = None) -> Mode
     return ModelServer(respond, key="the-real-key")
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 async def test_a_program_works_inside_and_its_events_become_steps(stand_in: Path, tmp_path: Path) -> None:
     async with writes_the_note("Bash", "command") as server:
@@ -173,6 +174,7 @@ async def test_a_program_works_inside_and_its_events_become_steps(stand_in: Path
         assert "the-real-key" not in run.trace.model_dump_json()
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 async def test_a_program_spends_from_the_jobs_budget_and_is_ended_by_it(
     stand_in: Path, tmp_path: Path
@@ -193,6 +195,7 @@ async def test_a_program_spends_from_the_jobs_budget_and_is_ended_by_it(
         assert len(server.asks) < 4
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 async def test_rate_limits_are_waited_for_on_this_side(stand_in: Path, tmp_path: Path) -> None:
     trouble = first(Fault.of_status(429, retry_after_s=0.2), Fault.of_status(529), Fault.of_status(429))
@@ -204,6 +207,7 @@ async def test_rate_limits_are_waited_for_on_this_side(stand_in: Path, tmp_path:
         assert server.statuses == {200: 3, 429: 2, 529: 1}
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 async def test_an_account_without_money_is_told_at_once(stand_in: Path, tmp_path: Path) -> None:
     def broke(_: Ask) -> Fault:
@@ -216,6 +220,7 @@ async def test_an_account_without_money_is_told_at_once(stand_in: Path, tmp_path
         assert server.statuses == {429: 1}
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 async def test_a_program_that_is_missing_is_an_error_that_says_what_to_do(
     stand_in: Path, tmp_path: Path
@@ -228,6 +233,7 @@ async def test_a_program_that_is_missing_is_an_error_that_says_what_to_do(
         assert job.runs[0].reward is None  # it never began: a 0 would be read as what it is worth
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 async def test_a_key_that_is_refused_is_no_score(stand_in: Path, tmp_path: Path) -> None:
     async with writes_the_note("Bash", "command") as server:
@@ -240,6 +246,7 @@ async def test_a_key_that_is_refused_is_no_score(stand_in: Path, tmp_path: Path)
         assert "another-key" not in (run.error or "")
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 async def test_a_program_that_fails_is_told_with_its_last_words(stand_in: Path, tmp_path: Path) -> None:
     (stand_in / "claude").write_text("#!/bin/sh\necho 'no such model' >&2\nexit 3\n")

@@ -229,6 +229,7 @@ async def test_images_of_the_prompt_and_grounding_citations() -> None:
         assert [(c.source, c.title, c.text) for c in step.citations] == [("http://sky", "Sky", "Blue.")]
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 async def test_faults_of_every_kind_pass_unnoticed() -> None:
     faults = first(
@@ -244,6 +245,7 @@ async def test_faults_of_every_kind_pass_unnoticed() -> None:
         assert len(server.asks) == 6
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 async def test_the_delay_within_a_refusal_is_honoured() -> None:
     limit = RateLimit(4.0, burst=1, headers=False)
@@ -287,6 +289,7 @@ def test_without_a_key_it_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> N
     assert create_agent("gemini-3.1-pro-preview").route.credential == "GOOGLE_API_KEY"
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 async def test_vertex_is_spoken_to_by_the_sdks_own_client(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -231,6 +231,7 @@ async def test_refusals_lengths_and_citations_are_recorded(cls: Any) -> None:
             assert (step.citations[0].source, step.citations[0].end_index) == ("http://x", 3)
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 @pytest.mark.parametrize("cls", AGENTS)
 async def test_faults_of_every_kind_pass_unnoticed(cls: Any) -> None:
@@ -288,6 +289,7 @@ async def test_an_overflow_is_known_by_what_local_servers_say_of_it() -> None:
         assert any(type(step) is Step and "context_cut" in step.extra for step in run.trace.steps)
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 async def test_a_failure_told_with_status_200_is_tried_again() -> None:
     replies = [

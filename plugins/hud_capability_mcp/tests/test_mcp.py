@@ -82,6 +82,7 @@ async def test_a_pause_longer_than_servers_hold_an_idle_connection_breaks_nothin
         assert (await client.call_tool("add", {"a": 2})).text == "4"
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 async def test_a_function_that_blocks_stalls_nobody() -> None:
     def block() -> str:
@@ -96,6 +97,7 @@ async def test_a_function_that_blocks_stalls_nobody() -> None:
         assert (await blocked).text == "done"
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 async def test_servers_of_both_kinds_are_served_with_resources_images_and_progress() -> None:
     from mcp.server.mcpserver import Image
@@ -166,6 +168,7 @@ async def test_cancelling_a_call_reaches_the_server() -> None:
         assert ended
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 async def test_the_server_asks_for_its_token() -> None:
     backing = ToolServer(add)
@@ -206,6 +209,7 @@ server.run("stdio")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 async def test_a_program_over_stdio_is_served_and_ends_with_the_environment(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(PROGRAM)
@@ -249,6 +253,7 @@ async def task():
 """
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 async def test_any_agent_has_the_tools(tmp_path: Path) -> None:
     source = tmp_path / "env.py"

@@ -45,6 +45,7 @@ async def test_words_are_not_taken_apart_again(client: SSHClient) -> None:
     assert (await client.run(["printf", "%s|", "a b", "$HOME", "'"])).stdout == "a b|$HOME|'|"
 
 
+@pytest.mark.slow
 async def test_a_timeout_returns_what_was_printed_and_kills_all_it_started(client: SSHClient) -> None:
     result = await client.run(
         "echo early; (setsid nohup sleep 7777 &) ; trap '' TERM INT HUP; sleep 7777", timeout_s=0.5
@@ -97,6 +98,7 @@ async def test_binary_output_and_odd_bytes_come_through(files: SSHClient) -> Non
     )
 
 
+@pytest.mark.slow
 async def test_uploads_and_downloads_files_and_folders(files: SSHClient, tmp_path: Path) -> None:
     (tmp_path / "tree" / "sub").mkdir(parents=True)
     (tmp_path / "tree" / "sub" / "big").write_bytes(os.urandom(9_000_000))
@@ -129,6 +131,7 @@ async def test_many_files_at_once(files: SSHClient) -> None:
     assert await asyncio.gather(*(files.read_bytes(path) for path in contents)) == list(contents.values())
 
 
+@pytest.mark.slow
 async def test_a_file_given_up_in_the_middle_does_not_disturb_the_next(files: SSHClient) -> None:
     await files.run("head -c 30000000 /dev/zero > large; echo small > small", check=True)
     for _ in range(5):

@@ -13,6 +13,7 @@ from hud_capability_ssh.plugin import hud_capabilities
 from hud_capability_ssh.workspace import Workspace
 
 
+@pytest.mark.slow
 class TestWorkspace(ShellContract):
     kind = next(iter(hud_capabilities()))
     tool_calls: ClassVar[Mapping[str, Mapping[str, Any]]] = {

@@ -30,10 +30,12 @@ async def fill():
 """
 
 
+@pytest.mark.slow
 async def test_a_full_disk_is_an_error_of_the_program_that_writes(tmp_path: Path) -> None:
     assert await filled(tmp_path, keep=None) == ("sized" if os.geteuid() == 0 else "watched")
 
 
+@pytest.mark.slow
 async def test_files_that_will_be_kept_stay_where_they_are(tmp_path: Path) -> None:
     assert await filled(tmp_path, keep="all") == "watched"
 

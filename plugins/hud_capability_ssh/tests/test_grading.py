@@ -23,6 +23,7 @@ async def test_is_what_the_environment_asks_for(workspace: Workspace) -> None:
     assert isinstance(workspace, GradingShell)
 
 
+@pytest.mark.slow
 async def test_sealing_ends_what_the_agent_started_and_closes_its_channel(
     workspace: Workspace, client: SSHClient
 ) -> None:
@@ -84,6 +85,7 @@ async def test_the_graders_shell_reads_no_file_of_the_agents(workspace: Workspac
     assert (seen.stdout, seen.exit_status) == ("/tmp/grader\n/usr/bin/ls\n", 5)
 
 
+@pytest.mark.slow
 async def test_grading_ends_the_agent_s_processes_also_where_nobody_sealed(
     workspace: Workspace, client: SSHClient
 ) -> None:
@@ -94,6 +96,7 @@ async def test_grading_ends_the_agent_s_processes_also_where_nobody_sealed(
     assert (await client.run("cat verdict")).stdout == "right\n"
 
 
+@pytest.mark.slow
 async def test_endings_are_told_apart(workspace: Workspace) -> None:
     await workspace.seal(keep_agent_processes=False)
     run = workspace.grading_run
@@ -111,6 +114,7 @@ async def test_paths_below_the_folder_here_are_found_inside(workspace: Workspace
     assert result.stdout == "/workspace/sub\n"
 
 
+@pytest.mark.slow
 async def test_kept_processes_are_reached_by_network_only(workspace: Workspace, client: SSHClient) -> None:
     await client.write_text("page", "served")
     await client.run("nohup python3 -m http.server 8123 --bind 127.0.0.1 > /dev/null 2>&1 &")
@@ -131,6 +135,7 @@ async def test_kept_processes_are_reached_by_network_only(workspace: Workspace, 
     assert (await client.run("pgrep -f http.serve[r]")).stdout == ""
 
 
+@pytest.mark.slow
 async def test_a_service_of_the_template_outlives_the_agent(workspace: Workspace, client: SSHClient) -> None:
     (workspace.root / "page").write_text("of the service")
     service = await workspace.launch(
@@ -155,6 +160,7 @@ async def test_missing_seed_is_named(tmp_path: Path) -> None:
     await workspace.stop()
 
 
+@pytest.mark.slow
 async def test_grades_without_mounts_too(open_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if landlock.abi() < landlock.LEAST_ABI:
         pytest.skip("this kernel's Landlock is too old")

@@ -36,6 +36,7 @@ async def test_follows_no_link_out_and_blocks_on_no_pipe(workspace: Workspace, c
                 await shell.read_bytes(name)
 
 
+@pytest.mark.slow
 async def test_sessions_keep_their_state(workspace: Workspace) -> None:
     async with workspace.shell() as shell:
         session = await shell.session()

@@ -71,6 +71,7 @@ async def test_without_a_network_nothing_outside_answers(tmp_path: Path) -> None
         assert (await client.run("cat /proc/net/route | wc -l; ls /sys/class/net")).stdout == "1\n"
 
 
+@pytest.mark.slow
 async def test_an_allow_list_lets_its_hosts_through_and_no_others(tmp_path: Path) -> None:
     here = address_of_this_machine()
     async with website("0.0.0.0") as port, shell(tmp_path / "ws", network=[here]) as client:
@@ -82,6 +83,7 @@ async def test_an_allow_list_lets_its_hosts_through_and_no_others(tmp_path: Path
             assert "403" in result.stderr
 
 
+@pytest.mark.slow
 async def test_all_of_the_network_is_all_that_is_public(tmp_path: Path) -> None:
     here = address_of_this_machine()
     async with website("0.0.0.0") as port, shell(tmp_path / "ws", network=True) as client:
@@ -145,6 +147,7 @@ async def test_ports_forwarded_in_are_on_the_loopback_inside(tmp_path: Path) -> 
             await client.forward_remote(port, inside_port=8901)
 
 
+@pytest.mark.slow
 async def test_ports_forwarded_out_lead_to_the_sandbox_alone(tmp_path: Path) -> None:
     async with website("127.0.0.1") as port, shell(tmp_path / "ws") as client:
         await client.write_text("page", "inside")

@@ -56,6 +56,7 @@ async def test_ssh_opens_a_terminal(workspace: Workspace) -> None:
     assert re.search(r"\r\n\d+ \d+\r\n", printed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", [[], ["-O"]])
 async def test_scp_copies_both_ways(workspace: Workspace, tmp_path: Path, mode: list[str]) -> None:
     _, shared, host = parts(workspace)
@@ -108,6 +109,7 @@ async def test_a_stranger_is_refused(workspace: Workspace, tmp_path: Path) -> No
     assert (await spawned(nobody[0], "-o", "BatchMode=yes", *nobody[1:], "true"))[0] == 255
 
 
+@pytest.mark.slow
 async def test_hud_serve_prints_the_command_that_enters(tmp_path: Path) -> None:
     (tmp_path / "env.py").write_text(
         "from hud.environment import Environment\nenv = Environment(name='box')\nenv.workspace('ws')\n"

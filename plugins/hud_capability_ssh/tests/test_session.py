@@ -58,6 +58,7 @@ async def test_statuses_syntax_errors_and_signals(client: SSHClient) -> None:
     await session.close()
 
 
+@pytest.mark.slow
 async def test_a_timeout_kills_what_the_command_started_and_keeps_the_shell(client: SSHClient) -> None:
     session = await client.session()
     await session.run("kept=yes; sleep 5001 > /dev/null 2>&1 &")
@@ -70,6 +71,7 @@ async def test_a_timeout_kills_what_the_command_started_and_keeps_the_shell(clie
     await session.close()
 
 
+@pytest.mark.slow
 async def test_a_shell_that_loops_by_itself_is_started_anew_in_its_folder(client: SSHClient) -> None:
     session = await client.session()
     await session.run("cd /tmp; lost=1")

@@ -60,6 +60,7 @@ async def test_bash_keeps_directory_and_variables(tools: Tools) -> None:
     assert await said(tools, "bash", command="pwd; echo [$A]") == "/workspace\n[]\n"
 
 
+@pytest.mark.slow
 async def test_bash_says_how_a_command_ended(tools: Tools) -> None:
     assert await said(tools, "bash", command="echo a; echo b >&2; (exit 3)") == "a\nb\n[exit status 3]"
     assert "[exit status 127]" in await said(tools, "bash", command="no-such-thing")

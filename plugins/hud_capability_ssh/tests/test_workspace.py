@@ -141,6 +141,7 @@ async def test_a_command_under_way_when_the_sandbox_dies_is_answered(
     assert result.stdout == "up\n"
 
 
+@pytest.mark.slow
 async def test_seconds_bound_every_command(tmp_path: Path) -> None:
     async with shell(tmp_path / "ws", limits={"seconds": 0.5}) as client:
         result = await client.run("echo a; sleep 60")
@@ -151,6 +152,7 @@ async def test_seconds_bound_every_command(tmp_path: Path) -> None:
         assert (await session.run("echo $kept")).stdout == "1\n"
 
 
+@pytest.mark.slow
 async def test_without_isolation_only_when_asked_for(tmp_path: Path) -> None:
     async with shell(tmp_path / "ws", isolation="none") as client:
         assert client.capability.params["isolation"] == "none"
@@ -287,6 +289,7 @@ async def test_is_started_by_hand_too(tmp_path: Path) -> None:
     await workspace.stop()
 
 
+@pytest.mark.slow
 async def test_a_tree_of_any_depth_is_tracked_measured_and_graded(
     workspace: Workspace, client: SSHClient
 ) -> None:

@@ -130,6 +130,7 @@ def test_no_secret_is_exported(job: Job, tmp_path: Path, format_name: str) -> No
     assert b"[redacted]" in data
 
 
+@pytest.mark.slow
 def test_the_command_writes_what_its_file_is_named(job: Job, tmp_path: Path) -> None:
     def hud(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

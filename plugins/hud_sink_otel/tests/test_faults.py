@@ -55,6 +55,7 @@ def unused_port() -> int:
         return port
 
 
+@pytest.mark.slow
 async def test_a_dead_collector_costs_nothing_but_the_spans(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{unused_port()}")
     job = await evaluate(5)
@@ -64,6 +65,7 @@ async def test_a_dead_collector_costs_nothing_but_the_spans(monkeypatch: pytest.
     assert remark.endswith("Connection refused")
 
 
+@pytest.mark.slow
 async def test_a_collector_that_answers_500_is_told_with_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     with receiving(status=500) as receiver:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
@@ -75,6 +77,7 @@ async def test_a_collector_that_answers_500_is_told_with_its_answer(monkeypatch:
     assert "500" in remark
 
 
+@pytest.mark.slow
 async def test_a_collector_that_never_answers_is_left_at_the_deadline(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -89,6 +92,7 @@ async def test_a_collector_that_never_answers_is_left_at_the_deadline(
     assert "still waited at the end" in remark
 
 
+@pytest.mark.slow
 async def test_more_spans_than_may_wait_are_dropped_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sender, "MOST_WAITING", 10)
     with receiving(hold=threading.Event()) as receiver:
@@ -99,6 +103,7 @@ async def test_more_spans_than_may_wait_are_dropped_and_counted(monkeypatch: pyt
     assert "came while too many waited" in remark
 
 
+@pytest.mark.slow
 async def test_what_the_sdk_logs_stays_off_the_terminal(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -166,6 +166,7 @@ async def test_names_are_those_of_the_conventions(receiver: Receiver, tmp_path: 
     assert whole.resource["service.name"] == "hud"
 
 
+@pytest.mark.slow
 async def test_messages_are_sent_only_where_that_is_asked_for(
     receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

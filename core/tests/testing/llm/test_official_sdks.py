@@ -70,6 +70,7 @@ async def test_anthropic_reports_what_a_cache_breakpoint_saved() -> None:
         assert usages[1] > 400
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", [False, True])
 async def test_openai_responses_calls_a_function_and_a_native_shell(stream: bool) -> None:
     turn = Turn(
@@ -169,6 +170,7 @@ async def test_gemini_thinks_calls_and_ends(stream: bool) -> None:
         await client.aio.aclose()
 
 
+@pytest.mark.slow
 async def test_a_refused_call_carries_status_and_retry_after_and_the_sdk_retries() -> None:
     faults = first(Fault.of_status(429, retry_after_s=0.01), Fault.of_status(529), Fault.of_status(500))
     async with ModelServer(DONE, faults=faults) as server, claude(server) as client:
