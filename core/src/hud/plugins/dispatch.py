@@ -32,11 +32,11 @@ async def notify(
     """Call all at once, each under a deadline; failures are reported, cancellation propagates."""
     if not implementations:
         return
-    import anyio
+    import asyncio
 
-    async with anyio.create_task_group() as group:
+    async with asyncio.TaskGroup() as group:
         for implementation in implementations:
-            group.start_soon(_guarded, implementation, event, report, deadline_s)
+            group.create_task(_guarded(implementation, event, report, deadline_s))
 
 
 async def notify_finally(
@@ -121,17 +121,18 @@ async def collect(
 async def _guarded(
     implementation: Implementation, event: Any, report: Report, deadline_s: float
 ) -> Any | None:
-    import anyio
+    import asyncio
 
+    bound = asyncio.timeout(deadline_s)
     try:
-        with anyio.move_on_after(deadline_s) as scope:
+        async with bound:
             answer = implementation(event)
             if inspect.isawaitable(answer):
                 answer = await answer
             return answer
-        if scope.cancelled_caught:
-            report(implementation, TimeoutError(f"took longer than {deadline_s:g} s and was cancelled"))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a listener's failure is reported, not spread
+        if isinstance(error, TimeoutError) and bound.expired():
+            error = TimeoutError(f"took longer than {deadline_s:g} s and was cancelled")
         report(implementation, error)
     return None
 

@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from hud.cleanup import close_listener
 from hud.errors import SandboxError
 from hud_capability_ssh import bubblewrap, landlock
 from hud_capability_ssh.link import SpawnerLink
@@ -43,8 +44,10 @@ class Child:
         self._notes = len(sandbox.notes)
 
     async def wait(self) -> tuple[int, int]:
-        """Return how it ended."""
-        return await asyncio.shield(self.ended)
+        """Return how it ended, once what it wrote is within the disk limit or everything was ended for it."""
+        how = await asyncio.shield(self.ended)
+        await self.sandbox.judge_disk()
+        return how
 
     def out_of_memory(self) -> bool:
         """Whether something of this sandbox was killed for memory since this command began."""
@@ -162,6 +165,11 @@ class Sandbox:
             joining = asyncio.to_thread(self._group.add, spawner)
             self._joined = asyncio.get_running_loop().create_task(joining)
         self._watch = Watch(self, holds_memory=self._group is None, tell=self.notes.append)
+
+    async def judge_disk(self) -> None:
+        """Hold the disk limit now, where it is held by looking."""
+        if self._watch is not None:
+            await self._watch.judge()
 
     def memory_kills(self) -> int:
         """Return how often something was killed because the memory limit was reached."""
@@ -323,7 +331,7 @@ class Sandbox:
         """End it and everything inside; returns when its processes are gone. Safe to call twice."""
         self.link.close()
         while self.servers:
-            self.servers.pop().close()
+            close_listener(self.servers.pop())
         for fd in list(self._drained):
             self._drop(fd)
         if self._watch is not None:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 EVERY_S = 0.2
 MOST_FILES = 1_000_000
+JUDGE_S = 2.0
+"""How long the end of a command waits for the measure of a folder."""
 
 
 @dataclass(slots=True)
@@ -57,7 +59,8 @@ class Watch:
     """Looks every 200 ms while anything runs inside; a sandbox at rest costs nothing.
 
     Memory: the largest processes are killed until the rest fits. Disk: a fall of the file system's free space that
-    could have come from here has the folder measured, and growing beyond the limit ends every process.
+    could have come from here has the folder measured, and growing beyond the limit ends every process. It is looked
+    at when a command ends, too.
     """
 
     def __init__(self, sandbox: Sandbox, *, holds_memory: bool, tell: Callable[[str], None]) -> None:
@@ -65,6 +68,8 @@ class Watch:
         self._holds_memory = holds_memory
         self._tell = tell
         self._task: asyncio.Task[None] | None = None
+        self._judging: asyncio.Task[None] | None = None
+        self._measuring = asyncio.Lock()
         spec = sandbox.spec
         self._places = [_Place(spec.root, spec.limits.disk, "the workspace passed its disk limit")]
         if spec.box is not None:
@@ -78,10 +83,11 @@ class Watch:
 
     async def close(self) -> None:
         """Stop looking. Safe to call twice."""
-        task, self._task = self._task, None
-        if task is not None:
+        tasks = [task for task in (self._task, self._judging) if task is not None]
+        self._task = self._judging = None
+        for task in tasks:
             task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _look(self) -> None:
         most = self._sandbox.spec.limits.memory // 1024 if self._holds_memory else 0
@@ -103,7 +109,29 @@ class Watch:
             if not answer[1]:
                 return
 
+    async def judge(self) -> None:
+        """Look at the disk now, for a command that has ended: the next is not to be ended for what this one wrote."""
+        try:
+            if not any(place.may_be_over(place.free_now()) for place in self._places):
+                return
+        except OSError:
+            return
+        if self._judging is None or self._judging.done():
+            self._judging = asyncio.get_running_loop().create_task(self._judge())
+        await asyncio.wait({self._judging}, timeout=JUDGE_S)
+
+    async def _judge(self) -> None:
+        try:
+            for place in self._places:
+                await self._look_at_disk(place)
+        except (SandboxError, OSError):
+            return  # it has ended with all that it ran
+
     async def _look_at_disk(self, place: _Place) -> None:
+        async with self._measuring:
+            await self._hold(place)
+
+    async def _hold(self, place: _Place) -> None:
         free = place.free_now()
         if not place.may_be_over(free) or time.monotonic() < place.not_before:
             return
