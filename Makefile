@@ -9,6 +9,9 @@ TESTS := $(wildcard $(addsuffix /tests,$(DISTS))) tests
 FAST := not slow and not soak and not docker and not registry and not benchmark
 FULL := not soak and not benchmark
 export PYTHONSAFEPATH := 1
+# Bytecode is kept, as on a user's machine, but not among the sources.
+unexport PYTHONDONTWRITEBYTECODE
+export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/pycache
 # The workspace's own tests want every plugin loaded the same way on every machine.
 export PYTEST_DISABLE_PLUGIN_AUTOLOAD := 1
 PYTEST := $(BIN)/python -m pytest -p pytest_timeout -p xdist -p _hypothesis_pytestplugin -p anyio

@@ -10,8 +10,8 @@ from pydantic import Field
 
 from hud.agents.conversation import Reply, Request
 from hud.agents.loop import ToolAgentConfig
+from hud.agents.natives import NativeAgent
 from hud.agents.prices import usage_of
-from hud.agents.provider import ProviderAgent
 from hud.agents.routing import Route
 from hud.errors import ConfigError, ProviderError
 from hud.types.messages import Citation, Usage
@@ -24,7 +24,6 @@ PAUSES = 8
 """How often a turn of hosted tools that the API paused is continued."""
 _STOPS = {"max_tokens": "length", "model_context_window_exceeded": "length"}
 _STATUS_OF = {"overloaded_error": 529, "rate_limit_error": 429, "api_error": 500, "timeout_error": 504}
-_REFUSED_NATIVE = re.compile(r"tools?\.\d+|_20\d{6}|does not support tool|tool type", re.IGNORECASE)
 
 
 class ClaudeConfig(ToolAgentConfig):
@@ -44,13 +43,16 @@ class ClaudeConfig(ToolAgentConfig):
     provider: Literal["anthropic", "bedrock", "vertex"] = "anthropic"
 
 
-class ClaudeAgent(ProviderAgent[ClaudeConfig]):
+class ClaudeAgent(NativeAgent[ClaudeConfig]):
     """Claude, by Anthropic's Messages API, Bedrock or Vertex."""
 
     config_cls: ClassVar[type[Any] | None] = ClaudeConfig
     dialect: ClassVar[str] = "anthropic"
     sdk: ClassVar[str] = "anthropic"
     native_tools: ClassVar[frozenset[str]] = NATIVE
+    refused_native: ClassVar[re.Pattern[str]] = re.compile(
+        r"tools?\.\d+|_20\d{6}|does not support tool|tool type", re.IGNORECASE
+    )
 
     def prepare(self) -> None:
         """Check configuration and route."""
@@ -58,7 +60,6 @@ class ClaudeAgent(ProviderAgent[ClaudeConfig]):
         unknown = [item for item in self.config.hosted_tools if isinstance(item, str) and item not in HOSTED]
         if unknown:
             raise ConfigError(f"unknown hosted tools {unknown}; known: {', '.join(HOSTED)}, or a declaration")
-        self._plain = False  # learned: the model refused a native form
 
     @property
     def _provider(self) -> str:
@@ -115,19 +116,8 @@ class ClaudeAgent(ProviderAgent[ClaudeConfig]):
                 "credentials"
             ) from error
 
-    async def respond(self, request: Request) -> Reply:
+    async def turn(self, client: Any, request: Request, natives: frozenset[str]) -> Reply:
         """Take one turn; a turn of hosted tools that was paused is continued."""
-        async with self.client() as client:
-            natives = frozenset() if self._plain else self.natives()
-            try:
-                return await self._turn(client, request, natives)
-            except ProviderError as error:
-                if error.status != 400 or not natives or not _REFUSED_NATIVE.search(str(error)):
-                    raise
-                self._plain = True  # a model we know too little of: functions work with any
-                return await self._turn(client, request, frozenset())
-
-    async def _turn(self, client: Any, request: Request, natives: frozenset[str]) -> Reply:
         declared = declare(request.tools, natives, self.config.model, self.config.hosted_tools)
         body = self._body(request, declared)
         blocks: list[dict[str, Any]] = []

@@ -12,8 +12,8 @@ from pydantic import Field
 
 from hud.agents.conversation import Reply, Request
 from hud.agents.loop import ToolAgentConfig
+from hud.agents.natives import NativeAgent
 from hud.agents.prices import usage_of
-from hud.agents.provider import ProviderAgent
 from hud.agents.routing import Route
 from hud.errors import ConfigError, ProviderError
 from hud.types.messages import Citation, MCPToolCall, Usage
@@ -35,7 +35,6 @@ _REFUSALS = frozenset(
 )
 _NO_THOUGHTS = re.compile(r"gemma-[1-3]|gemini-(1|2\.0)")
 """Models that refuse to be asked for thoughts."""
-_REFUSED_NATIVE = re.compile(r"computer.?use|tools?\[\d+\]|tool type", re.IGNORECASE)
 _FINISHES = {
     "MAX_TOKENS": "length",
     "CONTINUATION": "length",
@@ -63,19 +62,21 @@ class GeminiConfig(ToolAgentConfig):
     vertex: bool = False
 
 
-class GeminiAgent(ProviderAgent[GeminiConfig]):
+class GeminiAgent(NativeAgent[GeminiConfig]):
     """Gemini, by the Gemini API or Vertex AI."""
 
     config_cls: ClassVar[type[Any] | None] = GeminiConfig
     dialect: ClassVar[str] = "gemini"
     sdk: ClassVar[str] = "google.genai"
     native_tools: ClassVar[frozenset[str]] = NATIVE
+    refused_native: ClassVar[re.Pattern[str]] = re.compile(
+        r"computer.?use|tools?\[\d+\]|tool type", re.IGNORECASE
+    )
 
     def prepare(self) -> None:
         """Check configuration and route."""
         super().prepare()
         declare((), frozenset(), self.config.hosted_tools)
-        self._plain = False  # learned: the model refused the native form
 
     def find_route(self) -> Route | None:
         """Return the route; Vertex is found by the SDK."""
@@ -122,19 +123,8 @@ class GeminiAgent(ProviderAgent[GeminiConfig]):
         await client.aio.aclose()
         client.close()
 
-    async def respond(self, request: Request) -> Reply:
+    async def turn(self, client: Any, request: Request, natives: frozenset[str]) -> Reply:
         """Take one turn."""
-        async with self.client() as client:
-            natives = frozenset() if self._plain else self.natives()
-            try:
-                return await self._turn(client, request, natives)
-            except ProviderError as error:
-                if error.status != 400 or not natives or not _REFUSED_NATIVE.search(str(error)):
-                    raise
-                self._plain = True  # a model we know too little of: functions work with any
-                return await self._turn(client, request, frozenset())
-
-    async def _turn(self, client: Any, request: Request, natives: frozenset[str]) -> Reply:
         from google.genai import types
 
         config = self.config

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from hud.agents.conversation import Reply, Request
 from hud.agents.loop import ToolAgentConfig
+from hud.agents.natives import NativeAgent
 from hud.agents.prices import usage_of
 from hud.errors import ConfigError, ProviderError
 from hud.types.messages import Citation, MCPToolCall
@@ -18,8 +19,6 @@ from hud.types.trace import AgentStep
 from hud_agent_openai.base import OpenAIBase
 from hud_agent_openai.items import render
 from hud_agent_openai.tools import HOSTED, NATIVE, Declared, declare, natives_of, our_calls
-
-_REFUSED_NATIVE = re.compile(r"tools\[\d+\]|tool type|shell|apply_patch|computer", re.IGNORECASE)
 
 
 class OpenAIConfig(ToolAgentConfig):
@@ -39,12 +38,15 @@ class OpenAIConfig(ToolAgentConfig):
     prompt_cache_key: str = Field(default_factory=lambda: uuid4().hex)
 
 
-class OpenAIAgent(OpenAIBase[OpenAIConfig]):
+class OpenAIAgent(OpenAIBase[OpenAIConfig], NativeAgent[OpenAIConfig]):
     """GPT, by OpenAI's Responses; nothing of the conversation is stored on the provider's side."""
 
     config_cls: ClassVar[type[Any] | None] = OpenAIConfig
     dialect: ClassVar[str] = "openai-responses"
     native_tools: ClassVar[frozenset[str]] = NATIVE
+    refused_native: ClassVar[re.Pattern[str]] = re.compile(
+        r"tools\[\d+\]|tool type|shell|apply_patch|computer", re.IGNORECASE
+    )
 
     def prepare(self) -> None:
         """Check configuration and route."""
@@ -52,7 +54,6 @@ class OpenAIAgent(OpenAIBase[OpenAIConfig]):
         unknown = [item for item in self.config.hosted_tools if isinstance(item, str) and item not in HOSTED]
         if unknown:
             raise ConfigError(f"unknown hosted tools {unknown}; known: {', '.join(HOSTED)}, or a declaration")
-        self._plain = False  # learned: the model refused a native form
 
     def natives(self) -> frozenset[str]:
         """Return the native forms of the configured model."""
@@ -64,19 +65,8 @@ class OpenAIAgent(OpenAIBase[OpenAIConfig]):
             return self.config.context_window
         return 272_000 if re.match(r"gpt-[5-9]", self.config.model) else 128_000
 
-    async def respond(self, request: Request) -> Reply:
+    async def turn(self, client: Any, request: Request, natives: frozenset[str]) -> Reply:
         """Take one turn."""
-        async with self.client() as client:
-            natives = frozenset() if self._plain else self.natives()
-            try:
-                return await self._turn(client, request, natives)
-            except ProviderError as error:
-                if error.status != 400 or not natives or not _REFUSED_NATIVE.search(str(error)):
-                    raise
-                self._plain = True  # a model we know too little of: functions work with any
-                return await self._turn(client, request, frozenset())
-
-    async def _turn(self, client: Any, request: Request, natives: frozenset[str]) -> Reply:
         declared = declare(request.tools, natives, self.config.hosted_tools)
         body = self._body(request, declared)
         response = await self.limited(lambda: self._send(client, body, request), request.deadline)
