@@ -9,9 +9,6 @@ TESTS := $(wildcard $(addsuffix /tests,$(DISTS))) tests
 FAST := not slow and not soak and not docker and not registry and not benchmark
 FULL := not soak and not benchmark
 export PYTHONSAFEPATH := 1
-# Bytecode is kept, as on a user's machine, but not among the sources.
-unexport PYTHONDONTWRITEBYTECODE
-export PYTHONPYCACHEPREFIX := $(CURDIR)/$(VENV)/pycache
 # The workspace's own tests want every plugin loaded the same way on every machine.
 export PYTEST_DISABLE_PLUGIN_AUTOLOAD := 1
 PYTEST := $(BIN)/python -m pytest -p pytest_timeout -p xdist -p _hypothesis_pytestplugin -p anyio
@@ -61,7 +58,7 @@ test-fast: setup ## the tests for daily use, under a minute
 	$(PYTEST) -m "$(FAST)" -n 2 --dist loadgroup -q $(TESTS)
 
 bench: setup ## print the table of figures, each beside its floor of the same run
-	$(BIN)/python tests/benchmarks/table.py $(BENCH)
+	env -u PYTHONDONTWRITEBYTECODE PYTHONPYCACHEPREFIX=$(CURDIR)/$(VENV)/pycache $(BIN)/python tests/benchmarks/table.py $(BENCH)
 
 soak: setup ## minutes to an hour: a million mutated frames, random kills, faults
 	$(PYTEST) -m soak -s $(TESTS)
