@@ -51,6 +51,9 @@ format: setup ## format and mend what lint can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# Tests rewrite modules within a second, which Python's bytecode does not notice.
+test test-fast soak: export PYTHONDONTWRITEBYTECODE := 1
+
 test: setup system lint ## every check and every test, as CI runs them
 	$(PYTEST) -m "$(FULL)" -n 2 --dist loadgroup --durations 15 -rs $(TESTS)
 
