@@ -131,6 +131,14 @@ async def served(
         await process.communicate()
 
 
+async def blocking(child: Child) -> None:
+    """Wait until the template blocks its loop."""
+    assert child.process.stdout is not None
+    async with asyncio.timeout(60):
+        while await child.process.stdout.readline() != b"blocking\n":
+            pass
+
+
 async def announced(process: asyncio.subprocess.Process, options: tuple[str, ...]) -> str:
     assert process.stdout is not None
     async with asyncio.timeout(60):
@@ -206,6 +214,7 @@ async def test_a_crash_is_a_typed_error_at_once(tmp_path: Path, what: str, statu
 async def test_a_blocked_author_stalls_no_control_and_no_stop(tmp_path: Path) -> None:
     async with served(tmp_path) as child, connect(child.runtime) as client:
         start = asyncio.ensure_future(client.start_task("bad", {"what": "block", "phase": "start"}))
+        await blocking(child)
         async with connect(child.runtime) as other:  # hello is answered meanwhile
             assert len(await other.list_tasks()) == 3
         async with asyncio.timeout(30):
@@ -227,9 +236,7 @@ async def test_a_blocked_author_and_a_parked_task_do_not_hold_the_end(tmp_path: 
             await other.start_task("good")
         await client.start_task("bad", {"what": block, "phase": "grade"})
         grade = asyncio.ensure_future(client.grade("x"))
-        assert child.process.stdout is not None
-        while await child.process.stdout.readline() != b"blocking\n":
-            pass
+        await blocking(child)
         child.process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(30):
             await child.process.wait()
