@@ -8,16 +8,17 @@ from collections.abc import Coroutine
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-HANDING_TURNS = 5
+_TURNS = 5
 """Turns of the loop from an accepted connection to the task that serves it, and from its end to its closed socket."""
 
 
-async def shielded(work: Coroutine[Any, Any, None]) -> None:
-    """Finish `work`, which must bound itself, even when cancelled meanwhile; the cancellation follows.
+async def shielded(work: Coroutine[Any, Any, None], *, within_s: float | None = None) -> None:
+    """Finish `work` even when cancelled meanwhile; the cancellation follows.
 
-    It holds against `Task.cancel`, which a scope of anyio cannot hold off, and against the scopes of anyio.
+    It holds against `Task.cancel`, which a scope of anyio cannot hold off, and against the scopes of anyio. Work that
+    does not bound itself is given up after `within_s` seconds.
     """
-    task = asyncio.ensure_future(work)
+    task = asyncio.ensure_future(work if within_s is None else _bounded(work, within_s))
     cancelled: asyncio.CancelledError | None = None
     with _from_scopes():
         while not task.done():
@@ -45,10 +46,20 @@ def close_listener(server: asyncio.Server) -> None:
     loop.call_soon(server.close)
 
 
-async def turns(count: int) -> None:
-    """Let the loop turn `count` times."""
-    for _ in range(count):
+async def turns() -> None:
+    """Let the loop turn as often as connections need to begin and to end."""
+    for _ in range(_TURNS):
         await asyncio.sleep(0)
+
+
+async def _bounded(work: Coroutine[Any, Any, None], within_s: float) -> None:
+    bound = asyncio.timeout(within_s)
+    try:
+        async with bound:
+            await work
+    except TimeoutError:
+        if not bound.expired():
+            raise
 
 
 def _from_scopes() -> AbstractContextManager[Any]:

@@ -135,8 +135,10 @@ async def blocking(child: Child) -> None:
     """Wait until the template blocks its loop."""
     assert child.process.stdout is not None
     async with asyncio.timeout(60):
-        while await child.process.stdout.readline() != b"blocking\n":
-            pass
+        async for line in child.process.stdout:
+            if line == b"blocking\n":
+                return
+    raise AssertionError("it ended before its template blocked")
 
 
 async def announced(process: asyncio.subprocess.Process, options: tuple[str, ...]) -> str:

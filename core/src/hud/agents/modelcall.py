@@ -27,6 +27,8 @@ NO_MONEY = "insufficient_quota"
 """What OpenAI says, as a rate limit, where waiting does not help."""
 ATTEMPT_S = 300.0
 """How long one try may take."""
+CLOSE_S = 5.0
+"""How long a client may take to close its connections."""
 
 
 class ModelCaller:
@@ -46,7 +48,7 @@ class ModelCaller:
         self._entered = False
         if self._client is not None:
             client, self._client = self._client, None
-            await shielded(client.aclose())
+            await shielded(client.aclose(), within_s=CLOSE_S)
 
     async def call(self, route: Route, body: Mapping[str, Any], *, deadline_s: float) -> dict[str, Any]:
         """Send `body` and return the provider's reply; retried within `deadline_s` seconds.

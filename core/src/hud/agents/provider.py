@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from hud.agents.limiter import Limiter, limiter_for
 from hud.agents.loop import ConfigT, ToolAgent
-from hud.agents.modelcall import RETRYABLE
+from hud.agents.modelcall import CLOSE_S, RETRYABLE
 from hud.agents.routing import Route, resolve
 from hud.cleanup import shielded
 from hud.errors import ContextOverflowError, ProviderError
@@ -33,9 +33,6 @@ _OVERFLOWS = (
     "request_too_large",
 )
 
-
-CLOSE_S = 5.0
-"""How long an SDK's client may take to close its connections."""
 
 _imported = {""}
 """SDKs whose import has ended; `sys.modules` has them from its beginning."""
@@ -118,12 +115,7 @@ class ProviderAgent(ToolAgent[ConfigT], Generic[ConfigT]):
             lease.users -= 1
             if lease.users == 0:
                 del self._leases[loop]
-                await shielded(self._ended(lease.client))
-
-    async def _ended(self, client: Any) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(CLOSE_S):
-                await self.close_client(client)
+                await shielded(self.close_client(lease.client), within_s=CLOSE_S)
 
     @property
     def limiter(self) -> Limiter:

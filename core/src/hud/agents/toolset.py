@@ -23,6 +23,8 @@ logger = logging.getLogger("hud.agents")
 
 AT_ONCE = 16
 """How many calls of one turn run at the same time."""
+CLOSE_S = 10.0
+"""How long all tools together may take to close."""
 SHOWN_CHARS = 64 * 1024
 """How much text of one result the model is shown where nothing else is configured: head and tail."""
 
@@ -139,17 +141,16 @@ class Toolset:
 
     async def close(self) -> None:
         """Close every tool that wants it, whatever the others do; bounded."""
-        await shielded(self._close())
+        await shielded(self._close(), within_s=CLOSE_S)
 
     async def _close(self) -> None:
-        with anyio.move_on_after(10):
-            for tool in self.tools:
-                if tool.close is None:
-                    continue
-                try:
-                    await tool.close()
-                except Exception as error:  # noqa: BLE001 - the rollout is over; the next tool must close too
-                    logger.warning("closing tool %s failed: %s", tool.name, error)
+        for tool in self.tools:
+            if tool.close is None:
+                continue
+            try:
+                await tool.close()
+            except Exception as error:  # noqa: BLE001 - the rollout is over; the next tool must close too
+                logger.warning("closing tool %s failed: %s", tool.name, error)
 
 
 def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:

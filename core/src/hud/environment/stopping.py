@@ -8,6 +8,8 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 class Stop:
     """Set by the first SIGINT or SIGTERM, also while author code holds the main thread in a call that does not return.
@@ -61,13 +63,12 @@ class Stop:
     @contextmanager
     def on_signals(self) -> Iterator[None]:
         """Take SIGINT and SIGTERM within the context; enter it on the main thread."""
-        numbers = (signal.SIGINT, signal.SIGTERM)
         self._wakeups, written = socket.socketpair()
         with self._wakeups, written:
             self._wakeups.setblocking(False)
             written.setblocking(False)
             descriptor = signal.set_wakeup_fd(written.fileno(), warn_on_full_buffer=False)
-            before = {number: signal.signal(number, self._arrived) for number in numbers}
+            before = {number: signal.signal(number, self._arrived) for number in SIGNALS}
             try:
                 yield
             finally:
@@ -77,7 +78,7 @@ class Stop:
 
     def _woken(self) -> None:
         assert self._wakeups is not None
-        if any(number in (signal.SIGINT, signal.SIGTERM) for number in self._wakeups.recv(4096)):
+        if any(number in SIGNALS for number in self._wakeups.recv(4096)):
             self.asked = True
             self._event.set()
 

@@ -11,7 +11,7 @@ import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from hud.cleanup import HANDING_TURNS, close_listener, turns
+from hud.cleanup import close_listener, turns
 from hud.errors import ConfigError
 from hud.wire.address import free_unix_path
 from hud.wire.connection import ControlConnection
@@ -107,7 +107,7 @@ class Server:
         """Stop listening, end every session within the settings' deadline, then every connection and tunnel."""
         if self._listener is not None:
             close_listener(self._listener)
-            await turns(HANDING_TURNS)
+            await turns()
         if self._socket_file is not None:
             path, inode = self._socket_file
             with contextlib.suppress(OSError):

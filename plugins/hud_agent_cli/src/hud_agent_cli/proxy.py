@@ -17,7 +17,7 @@ from hud.agents.limiter import OVERLOADED, RATE_LIMITED, limiter_for
 from hud.agents.modelcall import NO_MONEY, error_text, refused
 from hud.agents.reserving import FREE, Reservation
 from hud.agents.routing import Route
-from hud.cleanup import HANDING_TURNS, close_listener, shielded, turns
+from hud.cleanup import close_listener, shielded, turns
 from hud.errors import BudgetExhaustedError
 from hud_agent_cli.metering import Counts, asked
 
@@ -83,7 +83,7 @@ class ModelProxy:
     async def _end(self) -> None:
         if self._server is not None:
             close_listener(self._server)
-            await turns(HANDING_TURNS)
+            await turns()
         with anyio.move_on_after(ENDING_S):
             while self._connections:
                 for task in list(self._connections):
@@ -93,7 +93,7 @@ class ModelProxy:
         if self._client is not None:
             with anyio.move_on_after(ENDING_S):
                 await self._client.aclose()
-                await turns(HANDING_TURNS)
+                await turns()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

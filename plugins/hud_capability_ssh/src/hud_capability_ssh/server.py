@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import asyncssh
 
-from hud.cleanup import HANDING_TURNS, close_listener, turns
+from hud.cleanup import close_listener, turns
 from hud.errors import SandboxError
 from hud_capability_ssh.command_session import CommandSession
 from hud_capability_ssh.loopback import connect_inside, join, listen_inside
@@ -114,7 +114,7 @@ class Server:
         acceptor, self._acceptor = self._acceptor, None
         if acceptor is not None:
             close_listener(cast("asyncio.Server", acceptor))
-            await turns(HANDING_TURNS)
+            await turns()
         await self.drop_connections()
         if acceptor is not None:
             with contextlib.suppress(TimeoutError):

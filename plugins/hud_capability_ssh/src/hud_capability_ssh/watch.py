@@ -7,6 +7,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -102,8 +103,7 @@ class Watch:
                     self._tell("hud: files in memory passed the memory limit: the sandbox was started anew\n")
                     self._sandbox.link.close()
                     return
-                for place in self._places:
-                    await self._look_at_disk(place)
+                await self._look_at_disks()
             except (SandboxError, OSError):
                 return
             if not answer[1]:
@@ -121,17 +121,15 @@ class Watch:
         await asyncio.wait({self._judging}, timeout=JUDGE_S)
 
     async def _judge(self) -> None:
-        try:
+        with suppress(SandboxError, OSError):  # it has ended with all that it ran
+            await self._look_at_disks()
+
+    async def _look_at_disks(self) -> None:
+        async with self._measuring:
             for place in self._places:
                 await self._look_at_disk(place)
-        except (SandboxError, OSError):
-            return  # it has ended with all that it ran
 
     async def _look_at_disk(self, place: _Place) -> None:
-        async with self._measuring:
-            await self._hold(place)
-
-    async def _hold(self, place: _Place) -> None:
         free = place.free_now()
         if not place.may_be_over(free) or time.monotonic() < place.not_before:
             return

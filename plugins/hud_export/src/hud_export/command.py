@@ -14,9 +14,9 @@ from hud_export.exporting import FORMATS, export_job
 
 def _ids(_context: click.Context, _argument: click.Parameter, incomplete: str) -> list[str]:
     """Return ids of kept jobs that begin so."""
-    from hud.store.finding import job_files
+    from hud.cli.completions import jobs
 
-    return [path.stem for path in job_files() if path.stem.startswith(incomplete)]
+    return jobs(incomplete)
 
 
 @click.command()

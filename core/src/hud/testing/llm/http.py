@@ -10,9 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, urlsplit
 
-import anyio
-
-from hud.cleanup import HANDING_TURNS, close_listener, shielded, turns
+from hud.cleanup import close_listener, shielded, turns
 
 _REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 429: "Too Many Requests"}
 _MAX_BODY = 64 * 1024 * 1024
@@ -71,18 +69,17 @@ class HttpServer:
     async def close(self) -> None:
         """Stop listening and end every connection."""
         if self._server is not None:
-            await shielded(self._end(self._server))
+            await shielded(self._end(self._server), within_s=ENDING_S)
 
     async def _end(self, server: asyncio.Server) -> None:
         close_listener(server)
-        await turns(HANDING_TURNS)
-        with anyio.move_on_after(ENDING_S):
-            for task in list(self._connections):
-                task.cancel()
-            if self._connections:
-                await asyncio.wait(self._connections)
-            await server.wait_closed()
-        await turns(HANDING_TURNS)
+        await turns()
+        for task in list(self._connections):
+            task.cancel()
+        if self._connections:
+            await asyncio.wait(self._connections)
+        await server.wait_closed()
+        await turns()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
